@@ -1,0 +1,20 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input: one line that names the culprit, what was expected and what was received."""
+
+
+class RunFailedError(RuntimeError):
+    """A run that started well and could not go on (divergence, a full disk)."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A clause such as " Did you mean 'depth'?", or nothing when no name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
