@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from unidet.errors import UserError
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int | None, ...], kind: str) -> None:
@@ -54,12 +58,120 @@ class Detections:
     def empty(cls, class_names: tuple[str, ...] | None = None) -> Detections:
         """No detections."""
         return cls(
-            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), class_names
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int64),
+            class_names,
         )
 
     def above(self, score_threshold: float) -> Detections:
         """Those with ``scores >= score_threshold``."""
         return self[self.scores >= score_threshold]
+
+    def names(self) -> list[str]:
+        """The class name of each detection, or its label as text where names are unknown."""
+        known = self.class_names or ()
+        return [known[i] if 0 <= i < len(known) else str(i) for i in self.labels.tolist()]
+
+    def to_coco(
+        self, image_id: int, category_ids: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """The COCO result form.
+
+        Args:
+            image_id: id of the image in the annotation file.
+            category_ids: category id of each label; the label itself by default.
+
+        Returns:
+            ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` each, in pixels.
+        """
+        # Widths in float64: a difference of float32 corners would be rounded once more.
+        boxes = self.boxes_xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        labels = self.labels.tolist()
+        if category_ids is not None:
+            if labels and not 0 <= min(labels) <= max(labels) < len(category_ids):
+                raise ValueError(
+                    f"Invalid value for `category_ids`. Expected one for each label. Received "
+                    f"{len(category_ids)} for labels {min(labels)} to {max(labels)}."
+                )
+            labels = [int(category_ids[label]) for label in labels]
+        return [
+            {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
+            for label, box, score in zip(labels, boxes.tolist(), self.scores.tolist())
+        ]
+
+    @classmethod
+    def from_coco(
+        cls,
+        results: Sequence[Mapping[str, Any]],
+        category_ids: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Detections:
+        """Detections of one image from the COCO result form; a missing score counts as 1.
+
+        Args:
+            results: results of one image, or its annotations.
+            category_ids: category id of each label; the label itself by default.
+            class_names: names of all classes.
+
+        Raises:
+            UserError: a category id that is not in ``category_ids``.
+        """
+        label_of = None if category_ids is None else {c: i for i, c in enumerate(category_ids)}
+        boxes = np.array([r["bbox"] for r in results], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = [int(r["category_id"]) for r in results]
+        if label_of is not None:
+            strangers = sorted(set(labels) - set(label_of))
+            if strangers:
+                raise UserError(
+                    "Invalid value for `results`. Expected category ids in `category_ids`. "
+                    f"Received {strangers[0]}."
+                )
+            labels = [label_of[label] for label in labels]
+        return cls(
+            boxes.astype(np.float32),
+            np.array([r.get("score", 1.0) for r in results], np.float32),
+            np.array(labels, np.int64),
+            None if class_names is None else tuple(class_names),
+        )
+
+    def to_supervision(self) -> Any:
+        """The same as a ``supervision.Detections``.
+
+        Raises:
+            ImportError: the package ``supervision`` is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError(
+                "The package 'supervision' is not installed. Install it: pip install supervision."
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.copy(),
+            data={"class_name": np.array(self.names(), dtype=str)},
+        )
+
+    def draw(self, image: np.ndarray | str | Path, path: str | Path | None = None) -> np.ndarray:
+        """Draws boxes and labels on a copy of the image.
+
+        Args:
+            image: ``(h, w, 3)`` uint8 RGB, or a file.
+            path: where to save the picture; not saved by default.
+
+        Returns:
+            ``(h, w, 3)`` uint8 RGB.
+        """
+        from unidet.visualization.draw import draw_detections, read_image, write_image
+
+        picture = draw_detections(read_image(image), self)
+        if path is not None:
+            write_image(path, picture)
+        return picture
 
 
 @dataclass
@@ -95,7 +207,9 @@ class Targets:
     def learnable(self) -> Targets:
         """Without crowd regions and ignored objects."""
         keep = ~(self.crowd | self.ignore)
-        return Targets(self.boxes_xyxy[keep], self.labels[keep], self.crowd[keep], self.ignore[keep])
+        return Targets(
+            self.boxes_xyxy[keep], self.labels[keep], self.crowd[keep], self.ignore[keep]
+        )
 
 
 @dataclass

@@ -1,0 +1,24 @@
+"""Scores of detections against ground truth."""
+
+from __future__ import annotations
+
+from unidet.evaluation.coco import METRIC_NAMES, CocoScores, evaluate_coco
+from unidet.evaluation.results import (
+    ResultsReport,
+    check_results,
+    read_results,
+    write_results,
+)
+from unidet.evaluation.run import EvaluationResult, evaluate_model
+
+__all__ = [
+    "METRIC_NAMES",
+    "CocoScores",
+    "EvaluationResult",
+    "ResultsReport",
+    "check_results",
+    "evaluate_coco",
+    "evaluate_model",
+    "read_results",
+    "write_results",
+]

@@ -1,0 +1,188 @@
+"""The COCO box metrics, computed by pycocotools itself."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from unidet.errors import UserError
+
+#: The twelve numbers in the order in which pycocotools prints them.
+METRIC_NAMES = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl",
+    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+_AREAS = {"APs": 1, "APm": 2, "APl": 3}
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """Scores of one set of results.
+
+    Attributes:
+        metrics: the names of :data:`METRIC_NAMES` to values in [0, 1]; -1 where the ground truth
+            holds no object of that kind, as pycocotools has it.
+        per_class: class name to ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR100``
+            and ``objects`` (ground-truth boxes that are no crowd).
+        table: the twelve lines that pycocotools prints.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    table: str
+
+    def class_table(self) -> str:
+        """AP of each class as aligned text, best first; classes without objects are left out."""
+        rows = [(n, v) for n, v in self.per_class.items() if v["objects"]]
+        rows.sort(key=lambda row: -row[1]["AP"])
+        width = max([len(name) for name, _ in rows] + [5])
+        lines = [f"{'class':<{width}}  objects     AP   AP50   AP75  AR100"]
+        for name, value in rows:
+            numbers = "  ".join(_number(value[key]) for key in ("AP", "AP50", "AP75", "AR100"))
+            lines.append(f"{name:<{width}}  {int(value['objects']):>7}  {numbers}")
+        return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return "    -" if value < 0 else f"{value:.3f}"
+
+
+def evaluate_coco(
+    ground_truth: str | Path | Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    *,
+    image_ids: Sequence[int] | None = None,
+) -> CocoScores:
+    """Scores results in COCO result form.
+
+    Args:
+        ground_truth: annotations in COCO form, as a file or as its content. Missing ``iscrowd``
+            counts as 0, missing ``area`` as width times height of the box, in pixels.
+        results: ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` each; may be empty.
+        image_ids: the images that count; all of the ground truth by default.
+
+    Returns:
+        The scores. With no results every metric that has objects is 0.
+
+    Raises:
+        UserError: ``ground_truth`` is not in COCO form, or results name an image it lacks.
+    """
+    truth = _load_ground_truth(ground_truth)
+    known = set(truth.getImgIds())
+    strangers = sorted({r["image_id"] for r in results} - known)
+    if strangers:
+        raise UserError(
+            "Invalid value for `results`. Expected image ids of the ground truth. "
+            f"Received {len(strangers)} unknown, the first is {strangers[0]!r}."
+        )
+    found = _load_results(truth, results)
+    with contextlib.redirect_stdout(io.StringIO()):
+        scorer = COCOeval(truth, found, "bbox")
+        if image_ids is not None:
+            scorer.params.imgIds = sorted(image_ids)
+        scorer.evaluate()
+        scorer.accumulate()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        scorer.summarize()
+    metrics = {name: float(value) for name, value in zip(METRIC_NAMES, scorer.stats)}
+    return CocoScores(metrics, _per_class(truth, scorer), printed.getvalue().rstrip("\n"))
+
+
+def _load_ground_truth(source: str | Path | Mapping[str, Any]) -> COCO:
+    if isinstance(source, (str, Path)):
+        try:
+            content = json.loads(Path(source).read_text())
+        except OSError as error:
+            raise UserError(f"Cannot read annotations {source}: {error.strerror}.") from error
+        except ValueError as error:
+            raise UserError(
+                f"Invalid annotations {source}. Expected JSON. Received: {error}."
+            ) from error
+    else:
+        # Shallow copies suffice: only whole keys are added below.
+        content = dict(source) if isinstance(source, Mapping) else source
+    if not isinstance(content, dict):
+        raise UserError(
+            "Invalid annotations. Expected an object with images, annotations and categories. "
+            f"Received a {type(content).__name__}."
+        )
+    missing = [k for k in ("images", "annotations", "categories") if k not in content]
+    if missing:
+        raise UserError(
+            f"Invalid annotations. Expected COCO form. Received no {', '.join(missing)}."
+        )
+    content["annotations"] = [_complete(i, a) for i, a in enumerate(content["annotations"], 1)]
+    return _index(content)
+
+
+def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
+    # Fresh ids from 1: COCOeval takes a match with the object whose id is 0 for no match.
+    full = {"iscrowd": 0, **annotation, "id": identity}
+    try:
+        if "area" not in full:
+            full["area"] = full["bbox"][2] * full["bbox"][3]
+        _ = full["bbox"], full["image_id"], full["category_id"]
+    except KeyError as error:
+        raise UserError(
+            "Invalid annotations. Expected image_id, category_id and bbox in each. "
+            f"Received no {error.args[0]} in annotation {identity}."
+        ) from error
+    return full
+
+
+def _index(content: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _load_results(truth: COCO, results: Sequence[Mapping[str, Any]]) -> COCO:
+    if not results:
+        # COCO.loadRes looks at the first result and fails where there is none.
+        return _index({**truth.dataset, "annotations": []})
+    truth.dataset.setdefault("info", {})
+    with contextlib.redirect_stdout(io.StringIO()):
+        return truth.loadRes(copy.deepcopy([dict(r) for r in results]))
+
+
+def _per_class(truth: COCO, scorer: COCOeval) -> dict[str, dict[str, float]]:
+    # precision: (IoU thresholds, recall points, classes, areas, caps); recall lacks the points.
+    precision, recall = scorer.eval["precision"], scorer.eval["recall"]
+    thresholds = scorer.params.iouThrs
+    counted = set(scorer.params.imgIds)
+    objects: dict[int, int] = {}
+    for annotation in truth.dataset["annotations"]:
+        if annotation["image_id"] in counted and not annotation["iscrowd"]:
+            category = annotation["category_id"]
+            objects[category] = objects.get(category, 0) + 1
+    rows: dict[str, dict[str, float]] = {}
+    for index, category in enumerate(scorer.params.catIds):
+        name = str(truth.cats[category].get("name", category))
+        if name in rows:
+            name = f"{name} ({category})"
+        cell = precision[:, :, index, :, -1]
+        row = {"AP": _mean(cell[:, :, 0])}
+        for key, threshold in (("AP50", 0.5), ("AP75", 0.75)):
+            row[key] = _mean(cell[np.isclose(thresholds, threshold)][:, :, 0])
+        row |= {key: _mean(cell[:, :, area]) for key, area in _AREAS.items()}
+        row["AR100"] = _mean(recall[:, index, 0, -1])
+        rows[name] = {**row, "objects": float(objects.get(category, 0))}
+    return rows
+
+
+def _mean(values: np.ndarray) -> float:
+    valid = values[values > -1]
+    return float(valid.mean()) if valid.size else -1.0

@@ -1,0 +1,24 @@
+"""Pictures of detections and curves of runs."""
+
+from __future__ import annotations
+
+from unidet.visualization.curves import plot_run, plot_runs
+from unidet.visualization.draw import (
+    class_colour,
+    draw_detections,
+    draw_targets,
+    read_image,
+    write_image,
+)
+from unidet.visualization.side_by_side import side_by_side
+
+__all__ = [
+    "class_colour",
+    "draw_detections",
+    "draw_targets",
+    "plot_run",
+    "plot_runs",
+    "read_image",
+    "side_by_side",
+    "write_image",
+]

@@ -1,0 +1,259 @@
+"""Loss and metric curves of runs, read from their ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from unidet.errors import UserError, suggestion
+
+METRICS_FILE = "metrics.jsonl"
+#: Factor of the moving average.
+SMOOTHING = 0.9
+#: A first loss above this is left out: it would flatten the rest of the curve.
+FIRST_LOSS_LIMIT = 100.0
+_COLOURS = (
+    "#1f6fb4", "#d9541e", "#2a9348", "#8a4fbf", "#b8860b",
+    "#c2337a", "#117f8a", "#6b4a3a", "#5b6470", "#93a31a",
+)  # fmt: skip
+
+
+@dataclass
+class RunMetrics:
+    """What a run has logged.
+
+    Attributes:
+        name: name of the run's folder.
+        train: name of a value (``loss``, ``loss/cls``, ``lr``) to its ``(steps, values)``.
+        evaluation: name of a metric (``AP``) to its ``(steps, values)``.
+        epochs: epoch of each evaluated step.
+    """
+
+    name: str
+    train: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    evaluation: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
+
+
+def read_metrics(run: str | Path) -> RunMetrics:
+    """Reads the log of a run.
+
+    A last line that was cut off, as a killed run leaves it, is passed over. Where a resumed run
+    has logged a step twice, the later row counts.
+
+    Args:
+        run: the run's folder, or its ``metrics.jsonl``.
+
+    Raises:
+        UserError: no such file, or a line in the middle that is not JSON.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = path / METRICS_FILE
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    train: dict[str, dict[int, float]] = {}
+    evaluation: dict[str, dict[int, float]] = {}
+    metrics = RunMetrics(path.parent.resolve().name)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise UserError(
+                f"Invalid line {number} of {path}. Expected an object with a step. "
+                f"Received {line[:60]!r}."
+            ) from error
+        if "eval" in row:
+            _collect(evaluation, step, row["eval"])
+            metrics.epochs[step] = int(row.get("epoch", 0))
+        else:
+            values = {k: v for k, v in row.items() if k not in ("step", "epoch", "time")}
+            _collect(train, step, values)
+    metrics.train = {name: _series(values) for name, values in train.items()}
+    metrics.evaluation = {name: _series(values) for name, values in evaluation.items()}
+    return metrics
+
+
+def _collect(into: dict[str, dict[int, float]], step: int, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            into.setdefault(name, {})[step] = float(value)
+
+
+def _series(values: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    steps = sorted(values)
+    return np.array(steps), np.array([values[step] for step in steps])
+
+
+def moving_average(values: np.ndarray, factor: float = SMOOTHING) -> np.ndarray:
+    """Exponential moving average, ``m = factor * m + (1 - factor) * v``.
+
+    It starts at the first value, as if that had gone on for ever. Values that are not finite leave the average as it was.
+    """
+    smooth = np.empty(len(values), np.float64)
+    mean = math.nan
+    for index, value in enumerate(values):
+        if math.isfinite(value):
+            mean = value if math.isnan(mean) else factor * mean + (1 - factor) * value
+        smooth[index] = mean
+    return smooth
+
+
+def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
+    """Draws the loss, its parts, the learning rate and the metrics of a run.
+
+    Args:
+        run_dir: the run's folder.
+        out: file to write; ``loss_curve.png`` in the folder by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the run has logged nothing.
+    """
+    run = read_metrics(run_dir)
+    parts = [name for name in run.train if name.startswith("loss/")]
+    panels = [("loss", ["loss"] if "loss" in run.train else [], run.train)]
+    panels += [("parts of the loss", parts, run.train)] if parts else []
+    scores = [n for n in ("AP", "AP50", "AP75") if n in run.evaluation] or list(run.evaluation)[:4]
+    panels += [("evaluation", scores, run.evaluation)] if scores else []
+    panels += [("learning rate", ["lr"], run.train)] if "lr" in run.train else []
+    panels = [panel for panel in panels if panel[1]]
+    if not panels:
+        raise UserError(f"Cannot plot {run_dir}: {METRICS_FILE} holds no losses and no metrics.")
+    figure, axes = _figure(len(panels))
+    for axis, (title, names, source) in zip(axes, panels):
+        for name, colour in zip(names, _COLOURS * (1 + len(names) // len(_COLOURS))):
+            steps, values = source[name]
+            label = name if len(names) > 1 else None
+            if source is run.train and name != "lr":
+                _loss(axis, steps, values, colour, label)
+            else:
+                marker = "o" if source is run.evaluation else None
+                axis.plot(steps, values, color=colour, marker=marker, markersize=4, label=label)
+        _finish(axis, title, legend=len(names) > 1)
+    figure.suptitle(run.name, fontsize=13)
+    folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
+    return _save(figure, Path(out) if out is not None else folder / "loss_curve.png")
+
+
+def plot_runs(
+    run_dirs: Sequence[str | Path],
+    metric: str | None = None,
+    out: str | Path = "comparison.png",
+) -> Path:
+    """Draws several runs together: their losses, and one metric.
+
+    Args:
+        run_dirs: the runs' folders.
+        metric: name of a metric of the evaluation; ``AP``, or else the first that all runs share,
+            by default.
+        out: file to write.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no runs, or no run has logged the metric.
+    """
+    if not run_dirs:
+        raise UserError("Invalid value for `run_dirs`. Expected at least one run. Received none.")
+    runs = [read_metrics(run) for run in run_dirs]
+    names = _distinct_names(run_dirs, runs)
+    metric = _shared_metric(runs, metric)
+    titles = ["loss"] if any("loss" in run.train for run in runs) else []
+    titles += [metric] if metric else []
+    if not titles:
+        raise UserError("Cannot compare the runs: none has logged a loss or a metric.")
+    figure, axes = _figure(len(titles))
+    for axis, title in zip(axes, titles):
+        for index, (run, name) in enumerate(zip(runs, names)):
+            colour = _COLOURS[index % len(_COLOURS)]
+            if title == "loss" and "loss" in run.train:
+                _loss(axis, *run.train["loss"], colour, name)
+            elif title != "loss" and title in run.evaluation:
+                axis.plot(
+                    *run.evaluation[title], color=colour, marker="o", markersize=4, label=name
+                )
+        _finish(axis, title, legend=True)
+    return _save(figure, Path(out))
+
+
+def _shared_metric(runs: Sequence[RunMetrics], metric: str | None) -> str | None:
+    known = list(dict.fromkeys(name for run in runs for name in run.evaluation))
+    if metric is None:
+        shared = [name for name in known if all(name in run.evaluation for run in runs)]
+        return next(iter((["AP"] if "AP" in known else []) + shared + known), None)
+    if metric not in known:
+        raise UserError(
+            f"Invalid value for `metric`. Expected one of {', '.join(known) or 'none logged'}. "
+            f"Received {metric!r}.{suggestion(metric, known)}"
+        )
+    return metric
+
+
+def _distinct_names(paths: Sequence[str | Path], runs: Sequence[RunMetrics]) -> list[str]:
+    names = [run.name for run in runs]
+    if len(set(names)) == len(names):
+        return names
+    return [str(path) for path in paths]
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    columns = 1 if panels == 1 else 2
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(6.4 * columns, 3.9 * rows + 0.4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(panels)]
+    return figure, axes
+
+
+def _loss(
+    axis: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label: str | None
+) -> None:
+    if len(values) > 1 and not values[0] <= FIRST_LOSS_LIMIT:
+        steps, values = steps[1:], values[1:]
+    finite = np.isfinite(values)
+    drawn = np.where(finite, values, np.nan)
+    axis.plot(steps, drawn, color=colour, alpha=0.28, linewidth=1.0)
+    axis.plot(steps, moving_average(values), color=colour, linewidth=1.9, label=label)
+    if not finite.all():
+        axis.axvline(steps[~finite][0], color=colour, linestyle=":", linewidth=1.2)
+
+
+def _finish(axis: Axes, title: str, *, legend: bool) -> None:
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel("step")
+    axis.grid(True, color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    if title == "learning rate":
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    if legend and axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, frameon=False)
+
+
+def _save(figure: Figure, out: Path) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot write {out}: {error}.") from error
+    return out
