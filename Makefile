@@ -1,0 +1,79 @@
+# Everything a clone needs: python3 (3.10 or newer), g++ and make.
+
+PYTHON ?= python3
+# Passed to every pip install, e.g. to choose another index or an offline folder of wheels.
+PIP_FLAGS ?=
+# Passed to pytest, e.g. make test PYTEST_FLAGS="tests/kernels -x".
+PYTEST_FLAGS ?=
+# Folder of the sample data sets; tests that need it are skipped without it.
+ifdef UNIDET_TEST_DATA
+export UNIDET_TEST_DATA
+endif
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint bench clean
+
+# The extras of each environment. A new list of dependencies or a new kernel source installs anew.
+EXTRAS_.venv := demo,dev
+EXTRAS_.venv-torch := torch,dev
+EXTRAS_.venv-jittor := jittor,dev
+INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/csrc/*)
+
+RUN := .venv/bin/python
+BENCHMARKS = $(shell grep -l '__name__ == "__main__"' benchmarks/*.py)
+
+help: ## Lists the targets.
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/.installed ## Trains on Jittor, moves the weights to PyTorch, evaluates and certifies (runs/demo).
+	$(RUN) -m unidet demo --out runs/demo
+
+test: .venv/.installed ## Runs the quick tests.
+	$(RUN) -m pytest -m 'not slow' $(PYTEST_FLAGS)
+
+test-all: .venv/.installed .venv-torch/.installed .venv-jittor/.installed ## Runs all tests, and again with one framework installed.
+	@echo '== both frameworks'
+	.venv/bin/python -m pytest $(PYTEST_FLAGS)
+	@echo '== PyTorch alone'
+	.venv-torch/bin/python -m pytest $(PYTEST_FLAGS)
+	@echo '== Jittor alone'
+	.venv-jittor/bin/python -m pytest $(PYTEST_FLAGS)
+
+lint: .venv/.installed build/typed ## Checks style (ruff) and types (mypy).
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	MYPYPATH=build/typed $(RUN) -m mypy -p unidet
+
+bench: .venv/.installed ## Prints the side-by-side measurements.
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(RUN) $$script; done
+
+clean: ## Removes environments, builds and caches (not runs/).
+	rm -rf .venv .venv-torch .venv-jittor build dist *.egg-info backends/_kernels*
+	rm -rf .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# mypy does not follow the mapping of folders to packages; links lay the package out as installed.
+.PHONY: build/typed
+build/typed:
+	@rm -rf $@ && mkdir -p $@/unidet
+	@ln -s $(CURDIR)/unidet/* $(CURDIR)/backends $(CURDIR)/weights_convert $(CURDIR)/configs $@/unidet/
+
+.venv%/.installed: $(INSTALLED_FROM)
+	$(call install,$(@D))
+
+.venv/.installed: $(INSTALLED_FROM)
+	$(call install,$(@D))
+
+define install
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	|| { echo "Python 3.10 or newer is needed, $$($(PYTHON) --version) was found; set PYTHON=..." >&2; exit 1; }
+@command -v g++ >/dev/null || { echo 'g++ is needed; install it, e.g. apt-get install g++' >&2; exit 1; }
+@echo '== setting up $(1) with $(EXTRAS_$(1))'
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS_$(1))]'
+@touch $@
+endef
