@@ -1,0 +1,258 @@
+"""Makes ``import jittor`` work, quietly and without a network, whatever the machine holds.
+
+Jittor compiles its core on the first import and configures itself through environment variables.
+Left alone, that import crashes where ``nvcc`` lies on the path without a usable GPU, downloads
+oneDNN, reseeds NumPy and ``random``, turns off the verification of HTTPS certificates and lifts
+Python's recursion limit. :func:`load` does the import once and undoes all of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import fcntl
+import glob
+import importlib
+import importlib.util
+import json
+import os
+import random
+import re
+import shutil
+import ssl
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from unidet.backends.registry import BackendNotAvailableError
+
+#: Prints Jittor's own start-up log when set to anything but "0".
+VERBOSE_VARIABLE = "UNIDET_JITTOR_VERBOSE"
+#: "1" or "0" overrides the search for a usable CUDA toolkit.
+CUDA_VARIABLE = "UNIDET_JITTOR_CUDA"
+
+ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
+ONEDNN_LIBRARY = re.compile(r"lib(dnnl|mkldnn)\.so")
+ONEDNN_PIP_LINE = "pip install onednn-cpu-gomp==2021.2.0 onednn-devel-cpu-gomp==2021.2.0"
+
+#: The core is glue around kernels: -O1 compiles faster than Jittor's -O2 and runs as fast.
+CORE_FLAGS = " -O1 "
+#: -Ofast, but NaN and infinity keep their meaning. The compiler then no longer announces
+#: __FAST_MATH__, which is what makes glibc declare its vector exp, log and pow.
+KERNEL_FLAGS = " -Ofast -fno-finite-math-only -D__FAST_MATH__ "
+
+
+def load() -> ModuleType:
+    """Prepares the environment, imports Jittor and returns it. Later calls are free.
+
+    Raises:
+        BackendNotAvailableError: Jittor, a compiler, Python's headers or oneDNN is missing, or
+            Jittor's cache is damaged; the message says what mends it.
+    """
+    if "jittor" in sys.modules:
+        return sys.modules["jittor"]
+    prepare()
+    with _globals_restored():
+        with _config_restored():
+            importlib.import_module("jittor_utils")
+        with _announced():
+            return _import_jittor()
+
+
+def prepare() -> None:
+    """Sets the environment variables and files that the import of Jittor reads.
+
+    Variables that the user has set keep their value.
+    """
+    _check_build_tools()
+    defaults = {
+        "log_silent": "0" if os.environ.get(VERBOSE_VARIABLE, "0") != "0" else "1",
+        # Jittor would take the name from the git branch that happens to surround site-packages.
+        "cache_name": "default",
+        # Otherwise Jittor imports torch, needed or not.
+        "FIX_TORCH_ERROR": "0",
+        "cc_flags": CORE_FLAGS,
+        "kernel_flags": KERNEL_FLAGS,
+    }
+    if not cuda_usable():
+        defaults["nvcc_path"] = ""
+    config = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}-config")
+    if config.is_file():
+        defaults["python_config_path"] = str(config)
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    if sys.platform == "linux" and os.environ.get("use_mkl", "1") == "1":
+        place_onednn(jittor_home())
+
+
+def jittor_home() -> Path:
+    """The folder that holds ``.cache/jittor``, found as Jittor finds it."""
+    config = Path.home() / ".cache" / "jittor" / "config.json"
+    recorded = {}
+    with contextlib.suppress(OSError, json.JSONDecodeError):
+        recorded = json.loads(config.read_text(encoding="utf-8"))
+    chosen = os.environ.get("JITTOR_HOME") or recorded.get("JITTOR_HOME") or Path.home()
+    return Path(chosen).absolute()
+
+
+def cuda_usable() -> bool:
+    """Whether Jittor may build for CUDA: a GPU, ``nvcc``, its runtime and cuDNN 8 are all there.
+
+    ``UNIDET_JITTOR_CUDA=1`` or ``0`` overrides the answer.
+    """
+    override = os.environ.get(CUDA_VARIABLE)
+    if override in ("0", "1"):
+        return override == "1"
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    if not glob.glob("/dev/nvidia[0-9]*") or not os.path.isfile(nvcc):
+        return False
+    roots = [Path(nvcc).resolve().parent.parent, Path("/usr/local/cuda")]
+    runtime = [str(root / "lib64" / "libcudart.so") for root in roots]
+    return _loads("cudart", runtime) and _loads("cudnn", ["libcudnn_ops_infer.so.8"])
+
+
+def place_onednn(home: Path) -> Path:
+    """Puts the oneDNN of the installed wheels where Jittor looks, and returns that folder.
+
+    Safe with other processes that do the same: the folder appears by one rename.
+
+    Raises:
+        BackendNotAvailableError: it is not there and the wheels are not installed.
+    """
+    target = home / ".cache" / "jittor" / "mkl" / ONEDNN_FOLDER
+    if (target / "lib" / "libmkldnn.so").is_file():
+        return target
+    libraries = [p for p in Path(sys.prefix, "lib").iterdir() if ONEDNN_LIBRARY.match(p.name)]
+    headers = sorted(Path(sys.prefix, "include").glob("*dnnl*"))
+    if not any(path.name == "libmkldnn.so" for path in libraries) or not headers:
+        raise BackendNotAvailableError(
+            f"Jittor needs oneDNN and {target} does not hold it. Install it: {ONEDNN_PIP_LINE}"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.parent / "unidet.lock"):
+        if (target / "lib" / "libmkldnn.so").is_file():
+            return target
+        # Not named dnnl*: Jittor takes the first folder of that name.
+        building = target.parent / f"building_{os.getpid()}"
+        for folder, files in (("lib", libraries), ("include", headers)):
+            (building / folder).mkdir(parents=True, exist_ok=True)
+            for path in files:
+                _copy(path, building / folder / path.name)
+        # A dangling or half-made folder of an earlier run gives way.
+        shutil.rmtree(target, ignore_errors=True)
+        building.rename(target)
+    return target
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on ``path``; the kernel frees it if the process dies."""
+    with open(path, "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Copies, not links to the wheel: the cache outlives the virtual environment.
+    if source.is_symlink() and os.sep not in os.readlink(source):
+        target.symlink_to(os.readlink(source))
+    elif source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _loads(name: str, candidates: list[str]) -> bool:
+    for candidate in [*candidates, ctypes.util.find_library(name)]:
+        if candidate:
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(candidate)
+                return True
+    return False
+
+
+def _check_build_tools() -> None:
+    if importlib.util.find_spec("jittor") is None:
+        raise BackendNotAvailableError(
+            "Jittor is not installed. Install it: pip install 'unidet[jittor]'."
+        )
+    if not os.environ.get("cc_path") and shutil.which("g++") is None:
+        raise BackendNotAvailableError(
+            "Jittor needs a C++ compiler and g++ is not on the path. Install it: "
+            "apt-get install g++ (or set the environment variable cc_path)."
+        )
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        raise BackendNotAvailableError(
+            f"Jittor needs Python's headers and {header} does not exist. Install them: "
+            f"apt-get install python3.{sys.version_info.minor}-dev."
+        )
+
+
+@contextlib.contextmanager
+def _globals_restored() -> Iterator[None]:
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    https_context = ssl._create_default_https_context
+    recursion_limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        ssl._create_default_https_context = https_context
+        sys.setrecursionlimit(recursion_limit)
+
+
+@contextlib.contextmanager
+def _config_restored() -> Iterator[None]:
+    # Jittor writes JITTOR_HOME into the user's config, where it would rule runs without it.
+    folder = Path.home() / ".cache" / "jittor"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.json"
+    with locked(folder / "unidet.lock"):
+        before = config.read_bytes() if config.is_file() else None
+        try:
+            yield
+        finally:
+            after = config.read_bytes() if config.is_file() else None
+            if before is None and after is not None:
+                config.unlink()
+            elif before is not None and before != after:
+                config.write_bytes(before)
+
+
+@contextlib.contextmanager
+def _announced() -> Iterator[None]:
+    """Says on stderr why the import takes minutes, where it does."""
+    cache = Path(sys.modules["jittor_utils"].cache_path)
+    lock = cache.parent / "jittor.lock"
+    with open(lock, "a", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"waiting for another process that compiles Jittor (lock {lock}).")
+    if not list(cache.glob("jittor_core*.so")):
+        _say(f"Jittor compiles its core once, which takes some minutes (cache {cache}).")
+    yield
+
+
+def _say(message: str) -> None:
+    print(f"unidet: {message}", file=sys.stderr, flush=True)
+
+
+def _import_jittor() -> ModuleType:
+    try:
+        return importlib.import_module("jittor")
+    except Exception as error:
+        for name in [n for n in sys.modules if n == "jittor" or n.startswith("jittor.")]:
+            del sys.modules[name]
+        cache = sys.modules["jittor_utils"].cache_path
+        raise BackendNotAvailableError(
+            f"Jittor could not be imported: {type(error).__name__}: {error}. If its cache is "
+            f"damaged, delete {cache} and run again; {VERBOSE_VARIABLE}=1 shows its log."
+        ) from error
