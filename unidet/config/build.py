@@ -82,9 +82,9 @@ def _convert_list(
 ) -> tuple[Any, ...]:
     item = arguments[0]
     # One entry may be written without the list around it.
-    if isinstance(value, Mapping) and dataclasses.is_dataclass(item):
-        if not any(str(name).isdigit() for name in value):
-            value = [value]
+    numbered = isinstance(value, Mapping) and any(str(name).isdigit() for name in value)
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(item) and not numbered:
+        value = [value]
     fixed = None if arguments[-1] is Ellipsis else len(arguments)
     if not isinstance(value, (list, tuple)) or (fixed is not None and len(value) != fixed):
         raise invalid(key, origin, f"a list of {fixed} values" if fixed else "a list", value)
