@@ -125,17 +125,19 @@ def place_onednn(home: Path) -> Path:
         BackendNotAvailableError: it is not there and the wheels are not installed.
     """
     target = home / ".cache" / "jittor" / "mkl" / ONEDNN_FOLDER
-    if (target / "lib" / "libmkldnn.so").is_file():
+    if _holds_onednn(target):
         return target
     libraries = [p for p in Path(sys.prefix, "lib").iterdir() if ONEDNN_LIBRARY.match(p.name)]
-    headers = sorted(Path(sys.prefix, "include").glob("*dnnl*"))
+    headers = [
+        path for pattern in ("*dnnl*", "oneapi") for path in Path(sys.prefix, "include").glob(pattern)
+    ]
     if not any(path.name == "libmkldnn.so" for path in libraries) or not headers:
         raise BackendNotAvailableError(
             f"Jittor needs oneDNN and {target} does not hold it. Install it: {ONEDNN_PIP_LINE}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent / "unidet.lock"):
-        if (target / "lib" / "libmkldnn.so").is_file():
+        if _holds_onednn(target):
             return target
         # Not named dnnl*: Jittor takes the first folder of that name.
         building = target.parent / f"building_{os.getpid()}"
@@ -155,6 +157,12 @@ def locked(path: Path) -> Iterator[None]:
     with open(path, "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _holds_onednn(folder: Path) -> bool:
+    # What Jittor tests for, and the last header that its own sources reach.
+    files = ("lib/libmkldnn.so", "include/mkldnn.hpp", "include/oneapi/dnnl/dnnl.hpp")
+    return all((folder / name).is_file() for name in files)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -252,7 +260,8 @@ def _import_jittor() -> ModuleType:
         for name in [n for n in sys.modules if n == "jittor" or n.startswith("jittor.")]:
             del sys.modules[name]
         cache = sys.modules["jittor_utils"].cache_path
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise BackendNotAvailableError(
-            f"Jittor could not be imported: {type(error).__name__}: {error}. If its cache is "
+            f"Jittor could not be imported: {type(error).__name__}: {reason}. If its cache is "
             f"damaged, delete {cache} and run again; {VERBOSE_VARIABLE}=1 shows its log."
         ) from error

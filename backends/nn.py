@@ -1,0 +1,233 @@
+"""Modules and layers, written once.
+
+::
+
+    class Net(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+            self.cls = nn.Linear(8, classes)
+
+        def forward(self, images): ...
+
+    net = Net(10, backend="jittor")     # a jittor.Module; with "torch", a torch.nn.Module
+
+The functions below work on the modules of either framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from unidet.backends.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Embedding,
+    FrozenBatchNorm2d,
+    GroupNorm,
+    Identity,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ModuleList,
+    ReLU,
+    Sequential,
+)
+from unidet.backends.module import Module, initial_seed, initialize
+from unidet.backends.registry import backend_of, implementation, resolve
+
+__all__ = [
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Conv2d",
+    "Dropout",
+    "Embedding",
+    "FrozenBatchNorm2d",
+    "GroupNorm",
+    "Identity",
+    "LayerNorm",
+    "Linear",
+    "LoadReport",
+    "MaxPool2d",
+    "Module",
+    "ModuleList",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "StateMismatchError",
+    "freeze",
+    "initial_seed",
+    "initialize",
+    "load_arrays",
+    "parameters",
+    "state_arrays",
+    "to_device",
+    "trainable",
+    "unfreeze",
+]
+
+
+class StateMismatchError(ValueError):
+    """Arrays do not fit a model; the message lists every name that is at fault."""
+
+
+@dataclass
+class LoadReport:
+    """What :func:`load_arrays` did.
+
+    Attributes:
+        loaded: names whose values were taken.
+        missing: names of the model without an array.
+        unexpected: names of arrays without a place in the model.
+        mismatched: ``(name, shape in the model, shape received)``.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor was loaded and nothing was left over."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def error(self) -> StateMismatchError:
+        """The error that says what does not fit."""
+        groups = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "mismatched": [f"{n} (model {a}, received {b})" for n, a, b in self.mismatched],
+        }
+        lines = [f"{len(names)} {group}: {', '.join(names)}" for group, names in groups.items() if names]
+        return StateMismatchError("Arrays do not fit the model. " + ". ".join(lines) + ".")
+
+    def check_known(self) -> None:
+        """Raises unless every array found its place; missing ones are allowed."""
+        if self.unexpected or self.mismatched:
+            self.missing = []
+            raise self.error()
+
+
+def Parameter(array: Any) -> Any:
+    """A trainable tensor, to be made an attribute inside a constructor.
+
+    Args:
+        array: its initial value, of a floating dtype.
+    """
+    array = np.asarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"Invalid value for `array`. Expected a floating dtype. Received {array.dtype}."
+        )
+    return _backend(resolve()).parameter(array)
+
+
+def parameters(model: Any) -> dict[str, Any]:
+    """All parameters by name, in order of registration; tied ones once, buffers never."""
+    return _of(model).parameters(model)
+
+
+def trainable(model: Any) -> dict[str, Any]:
+    """Those parameters that are not frozen."""
+    native = _of(model)
+    return {name: value for name, value in native.parameters(model).items() if native.is_trainable(value)}
+
+
+def freeze(model: Any, *prefixes: str) -> Any:
+    """Stops the training of parameters, until :func:`unfreeze`; ``train()`` does not revive them.
+
+    Args:
+        model: a model or a part of one.
+        prefixes: which parameters, by the start of their names; none means all.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        ValueError: a prefix fits no parameter.
+    """
+    return _set_trainable(model, prefixes, False)
+
+
+def unfreeze(model: Any, *prefixes: str) -> Any:
+    """The opposite of :func:`freeze`."""
+    return _set_trainable(model, prefixes, True)
+
+
+def _set_trainable(model: Any, prefixes: tuple[str, ...], value: bool) -> Any:
+    native = _of(model)
+    names = list(native.parameters(model))
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(
+                f"Invalid value for `prefixes`. Expected the start of a parameter's name, such as "
+                f"{names[0] if names else 'none, the model has no parameters'!r}. Received {prefix!r}."
+            )
+    for name in names:
+        if not prefixes or name.startswith(prefixes):
+            native.set_trainable(model, name, value)
+    return model
+
+
+def state_arrays(model: Any) -> dict[str, np.ndarray]:
+    """Copies of all parameters and persistent buffers, by torch's names, on the host."""
+    native = _of(model)
+    return {name: native.to_array(value) for name, value in native.state(model).items()}
+
+
+def load_arrays(model: Any, arrays: Mapping[str, np.ndarray], strict: bool = True) -> LoadReport:
+    """Copies ``arrays`` into the model, cast to the dtype of each tensor.
+
+    Args:
+        model: native module of either framework.
+        arrays: values by name, as from :func:`state_arrays`.
+        strict: raise unless names and shapes agree in full. Otherwise what fits is loaded.
+
+    Raises:
+        StateMismatchError: strict, and something does not fit; nothing was written.
+    """
+    native = _of(model)
+    state = native.state(model)
+    report = LoadReport(
+        missing=[name for name in state if name not in arrays],
+        unexpected=[name for name in arrays if name not in state],
+    )
+    for name, value in state.items():
+        if name in arrays:
+            expected, received = native.layout(value), tuple(np.shape(arrays[name]))
+            if expected == received:
+                report.loaded.append(name)
+            else:
+                report.mismatched.append((name, expected, received))
+    if strict and not report.complete:
+        raise report.error()
+    _write(native, model, report.loaded, arrays)
+    return report
+
+
+def _write(
+    native: ModuleType, model: Any, names: Iterable[str], arrays: Mapping[str, np.ndarray]
+) -> None:
+    for name in names:
+        native.write(model, name, np.asarray(arrays[name]))
+
+
+def to_device(model: Any, device: str) -> Any:
+    """Moves ``model`` to ``"cpu"`` or ``"cuda"`` and returns it."""
+    return _of(model).to_device(model, device)
+
+
+def _backend(name: str) -> ModuleType:
+    return implementation(name, "nn")
+
+
+def _of(model: Any) -> ModuleType:
+    return _backend(backend_of(model))

@@ -1,0 +1,99 @@
+"""Modules on PyTorch: the framework's own layers, made without drawing random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+_LAYERS = (
+    "Conv2d Linear Embedding BatchNorm2d GroupNorm LayerNorm ReLU MaxPool2d AvgPool2d Dropout "
+    "Identity Sequential ModuleList"
+).split()
+
+
+class _Torch:
+    """What unidet's modules add to torch's."""
+
+    def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
+        """As torch's, and takes NumPy arrays too."""
+        if isinstance(value, (np.ndarray, np.generic)):
+            value = torch.from_numpy(np.array(value))
+        super().register_buffer(name, value, persistent)  # type: ignore[misc]
+
+
+class _Blank(_Torch):
+    """For layers whose values the library draws itself (``initial_values``)."""
+
+    def reset_parameters(self) -> None:
+        # Leaves torch's generator alone, and the memory defined.
+        for parameter in self.parameters():  # type: ignore[attr-defined]
+            parameter.data.zero_()
+
+
+_BASES: dict[str, tuple[type, ...]] = {"Module": (_Torch, torch.nn.Module)}
+for _name in _LAYERS:
+    _drawn = _name in ("Conv2d", "Linear", "Embedding")
+    _BASES[_name] = (_Blank if _drawn else _Torch, getattr(torch.nn, _name))
+
+
+def bases(layer: str) -> tuple[type, ...]:
+    """Native base classes of ``layer``; ``"Module"`` is a plain module."""
+    return _BASES[layer]
+
+
+def parameter(array: np.ndarray) -> torch.nn.Parameter:
+    """A parameter that holds a copy of ``array``."""
+    return torch.nn.Parameter(torch.from_numpy(np.array(array)))
+
+
+def parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """All parameters by name, tied ones once."""
+    return dict(model.named_parameters())
+
+
+def is_trainable(value: torch.Tensor) -> bool:
+    """Whether gradients reach ``value``."""
+    return value.requires_grad
+
+
+def set_trainable(module: torch.nn.Module, name: str, trainable: bool) -> None:
+    """Lets gradients reach the parameter ``name`` of ``module``, or not."""
+    module.get_parameter(name).requires_grad_(trainable)
+
+
+def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All parameters and persistent buffers by name, live."""
+    return model.state_dict(keep_vars=True)
+
+
+def layout(value: torch.Tensor) -> tuple[int, ...]:
+    """The shape of ``value`` as the file format knows it."""
+    return tuple(value.shape)
+
+
+def to_array(value: torch.Tensor) -> np.ndarray:
+    """A copy on the host; bfloat16, which NumPy lacks, becomes float32."""
+    value = value.detach()
+    if value.dtype == torch.bfloat16:
+        value = value.float()
+    return np.array(value.cpu().numpy())
+
+
+def write(model: torch.nn.Module, name: str, array: np.ndarray) -> None:
+    """Copies ``array`` into the tensor ``name`` of ``model``, keeping its dtype and device."""
+    owner, _, leaf = name.rpartition(".")
+    target = getattr(model.get_submodule(owner), leaf)
+    with torch.no_grad():
+        target.copy_(torch.from_numpy(np.ascontiguousarray(array)).reshape(target.shape))
+
+
+def to_device(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Moves ``model`` and returns it."""
+    return model.to(device)
+
+
+def seed(value: int) -> None:
+    """Seeds torch's generators."""
+    torch.manual_seed(value)
