@@ -16,8 +16,15 @@ FOLDERS = {
 }
 
 #: Contraction to FMA is off, so that results equal those of separate multiplications and additions.
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno",
-         "-fvisibility=hidden", "-g0"]
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-g0",
+]
 
 
 class BuildKernels(build_ext):

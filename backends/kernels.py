@@ -258,5 +258,7 @@ def _classes(value: np.ndarray, count: int) -> np.ndarray:
 
 def _fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise ValueError(f"Invalid value for `{name}`. Expected a number in [0, 1]. Received {value}.")
+        raise ValueError(
+            f"Invalid value for `{name}`. Expected a number in [0, 1]. Received {value}."
+        )
     return float(value)
