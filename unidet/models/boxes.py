@@ -1,0 +1,45 @@
+"""Boxes on the host: areas, overlaps, clipping. Corner form, pixels, NumPy float32."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def box_area(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Areas ``(n,)`` of boxes ``(n, 4)``; negative sides count as zero."""
+    sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
+    return sides[:, 0] * sides[:, 1]
+
+
+def intersection(boxes_xyxy: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Areas ``(n,)`` that each of ``(n, 4)`` boxes shares with one ``(4,)`` box."""
+    width = np.minimum(boxes_xyxy[:, 2], box[2]) - np.maximum(boxes_xyxy[:, 0], box[0])
+    height = np.minimum(boxes_xyxy[:, 3], box[3]) - np.maximum(boxes_xyxy[:, 1], box[1])
+    return np.maximum(width, 0) * np.maximum(height, 0)
+
+
+def iou_with(boxes_xyxy: np.ndarray, areas: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """IoU ``(n,)`` of boxes with known ``areas`` and one ``(4,)`` box; 0 where both are empty."""
+    shared = intersection(boxes_xyxy, box)
+    union = areas + (box[2] - box[0]) * (box[3] - box[1]) - shared
+    return shared / np.maximum(union, np.float32(1e-8))
+
+
+def clip_boxes(
+    boxes_xyxy: np.ndarray, height: float, width: float, one_sided: bool = False
+) -> np.ndarray:
+    """Boxes moved into an image.
+
+    Args:
+        boxes_xyxy: ``(n, 4)``.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        one_sided: hold only the left and top corner at 0 and only the right and bottom corner at
+            the border, as yhenon/pytorch-retinanet does: a box outside keeps a negative side.
+    """
+    low = np.zeros(4, boxes_xyxy.dtype)
+    high = np.array([width, height, width, height], boxes_xyxy.dtype)
+    if one_sided:
+        low[2:] = -np.inf
+        high[:2] = np.inf
+    return np.minimum(np.maximum(boxes_xyxy, low), high)

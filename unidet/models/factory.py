@@ -1,0 +1,112 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unidet.backends import nn
+from unidet.errors import UserError, suggestion
+from unidet.models.dialects import DIALECTS
+from unidet.models.resnet import BLOCKS, ResNetClassifier
+from unidet.models.retinanet import RetinaNet
+from unidet.models.retinanet_config import RetinaNetConfig
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How a named model is made.
+
+    Attributes:
+        constructor: takes ``defaults`` and the user's arguments.
+        defaults: arguments that the name stands for.
+        accepts: names of the arguments that a user may give.
+    """
+
+    constructor: Callable[..., Any]
+    defaults: Mapping[str, Any]
+    accepts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model's name and arguments, enough to make it again."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {"name": self.name, "arguments": self.arguments}
+
+
+def _retinanets() -> dict[str, ModelSpec]:
+    # The depth is part of the name, so it is no argument.
+    accepts = tuple(name for name in RetinaNetConfig.names() if name != "depth")
+    specs = {}
+    for style, arguments in DIALECTS.items():
+        suffix = "" if style == "default" else f"_{style}"
+        for depth in BLOCKS:
+            defaults = {**arguments, "depth": depth}
+            specs[f"retinanet_r{depth}_fpn{suffix}"] = ModelSpec(RetinaNet, defaults, accepts)
+    return specs
+
+
+def _classifiers() -> dict[str, ModelSpec]:
+    accepts = ("num_classes", "norm", "norm_eps", "norm_eval", "stride_in_1x1", "frozen_stages")
+    return {
+        f"resnet{depth}": ModelSpec(ResNetClassifier, {"depth": depth}, accepts)
+        for depth in BLOCKS
+    }
+
+
+#: Every model that :func:`create_model` makes.
+MODELS: dict[str, ModelSpec] = {**_retinanets(), **_classifiers()}
+
+
+def model_spec(name: str) -> ModelSpec:
+    """The entry of ``MODELS``.
+
+    Raises:
+        UserError: no model has this name.
+    """
+    if name not in MODELS:
+        hint = suggestion(name, MODELS) or f" Some are {', '.join(list(MODELS)[:5])}."
+        raise UserError(
+            f"Invalid value for `name`. Expected the name of a model. Received {name!r}.{hint}"
+        )
+    return MODELS[name]
+
+
+def create_model(
+    name: str, *, backend: str | None = None, seed: int | None = 0, **arguments: Any
+) -> Any:
+    """Makes a model with fresh weights.
+
+    Args:
+        name: a key of ``MODELS``.
+        backend: ``"torch"`` or ``"jittor"``; see :func:`unidet.backends.resolve`.
+        seed: of the weights, which are the same on both backends; ``None`` leaves them at zero,
+            which saves time where others are loaded.
+        arguments: take the place of what the name stands for.
+
+    Returns:
+        A ``torch.nn.Module`` or a ``jittor.Module``, in evaluation mode.
+
+    Raises:
+        UserError: an unknown name or argument.
+        ValueError: an argument that makes no sense.
+    """
+    spec = model_spec(name)
+    for key in arguments:
+        if key not in spec.accepts:
+            raise UserError(
+                f"Invalid argument `{key}` for model {name}. Expected one of "
+                f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
+            )
+    with nn.initial_seed(seed):
+        model = spec.constructor(**{**spec.defaults, **arguments}, backend=backend)
+    model.model_name = name
+    model.eval()
+    return model

@@ -1,0 +1,198 @@
+"""ResNet (He et al. 2016) with torchvision's parameter names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from unidet.backends import init, nn, ops
+from unidet.models.initialization import convolution_shapes
+
+#: Blocks in each of the four stages.
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+NormFactory = Callable[[int], Any]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (ResNet-18 and 34)."""
+
+    expansion = 1
+
+    def __init__(
+        self, inplanes: int, planes: int, stride: int, norm: NormFactory, stride_in_1x1: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = norm(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = norm(planes)
+        self.downsample = _shortcut(inplanes, planes, stride, norm)
+
+    def forward(self, x: Any) -> Any:
+        y = ops.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-50 and deeper)."""
+
+    expansion = 4
+
+    def __init__(
+        self, inplanes: int, planes: int, stride: int, norm: NormFactory, stride_in_1x1: bool
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = nn.Conv2d(inplanes, planes, 1, stride=first, bias=False)
+        self.bn1 = norm(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride=second, padding=1, bias=False)
+        self.bn2 = norm(planes)
+        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
+        self.bn3 = norm(planes * self.expansion)
+        self.downsample = _shortcut(inplanes, planes * self.expansion, stride, norm)
+
+    def forward(self, x: Any) -> Any:
+        y = ops.relu(self.bn1(self.conv1(x)))
+        y = ops.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(inplanes: int, planes: int, stride: int, norm: NormFactory) -> Any:
+    if stride == 1 and inplanes == planes:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(inplanes, planes, 1, stride=stride, bias=False), norm(planes)
+    )
+
+
+class ResNet(nn.Module):
+    """Feature extractor.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        norm: ``"batch"`` or ``"frozen"`` (statistics and affine part are constants).
+        norm_eps: of the norm layers.
+        norm_eval: batch norm always uses its running statistics; its affine part still trains.
+        stride_in_1x1: bottlenecks stride in their first convolution (MSRA, detectron2).
+        frozen_stages: -1 trains everything, 0 freezes the stem, 1 the stem and layer1, and so on.
+
+    Raises:
+        ValueError: an unknown depth or norm.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        norm: str = "batch",
+        norm_eps: float = 1e-5,
+        norm_eval: bool = False,
+        stride_in_1x1: bool = False,
+        frozen_stages: int = -1,
+    ) -> None:
+        super().__init__()
+        if depth not in BLOCKS:
+            raise ValueError(
+                f"Invalid value for `depth`. Expected one of {', '.join(map(str, BLOCKS))}. "
+                f"Received {depth!r}."
+            )
+        if norm not in ("batch", "frozen"):
+            raise ValueError(
+                f"Invalid value for `norm`. Expected 'batch' or 'frozen'. Received {norm!r}."
+            )
+        if not -1 <= frozen_stages <= 4:
+            raise ValueError(
+                f"Invalid value for `frozen_stages`. Expected -1 to 4. Received {frozen_stages}."
+            )
+
+        def make_norm(channels: int) -> Any:
+            layer = nn.BatchNorm2d if norm == "batch" else nn.FrozenBatchNorm2d
+            return layer(channels, eps=norm_eps)
+
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        block = BasicBlock if depth < 50 else Bottleneck
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = make_norm(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inplanes = 64
+        for stage, count in enumerate(BLOCKS[depth]):
+            blocks = []
+            for i in range(count):
+                stride = 2 if i == 0 and stage > 0 else 1
+                blocks.append(block(inplanes, 64 << stage, stride, make_norm, stride_in_1x1))
+                inplanes = (64 << stage) * block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        #: Channels of C2 to C5.
+        self.channels = tuple((64 << stage) * block.expansion for stage in range(4))
+        for part in self._frozen_parts():
+            nn.freeze(part)
+
+    def _frozen_parts(self) -> list[Any]:
+        if self.frozen_stages < 0:
+            return []
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [self.conv1, self.bn1, *layers[: self.frozen_stages]]
+
+    def train(self, mode: bool = True) -> Any:
+        """As usual, except that norm layers which must not learn statistics stay as they are."""
+        super().train(mode)
+        held = [self] if self.norm_eval else self._frozen_parts()
+        for part in held if mode else ():
+            for _, module in part.named_modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.train(False)
+        return self
+
+    def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
+        """He et al. 2015 by outputs, as torchvision has it."""
+        shapes = convolution_shapes(self)
+        return {name: init.kaiming_normal(draw(name), shape) for name, shape in shapes.items()}
+
+    def stem(self, x: Any) -> Any:
+        """``(N, 3, H, W)`` to ``(N, 64, H / 2, W / 2)``, before pooling."""
+        return ops.relu(self.bn1(self.conv1(x)))
+
+    def forward(self, images: Any) -> tuple[Any, Any, Any, Any]:
+        """C2 to C5 of ``(N, 3, H, W)``, strides 4 to 32."""
+        c2 = self.layer1(self.maxpool(self.stem(images)))
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return c2, c3, c4, self.layer4(c4)
+
+
+class ResNetClassifier(ResNet):
+    """ImageNet classifier in torchvision's layout: the extractor and ``fc``.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        num_classes: rows of ``fc``.
+        backbone: arguments of :class:`ResNet`.
+    """
+
+    def __init__(self, depth: int, num_classes: int = 1000, **backbone: Any) -> None:
+        super().__init__(depth, **backbone)
+        self.fc = nn.Linear(self.channels[-1], num_classes)
+        self.model_name = f"resnet{depth}"
+        self._arguments = {"num_classes": num_classes, **backbone}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and arguments, from which :func:`unidet.models.create_model` makes it again."""
+        return {"name": self.model_name, "arguments": dict(self._arguments)}
+
+    def forward(self, images: Any) -> dict[str, Any]:
+        """``pooled`` ``(N, C5)`` and ``logits`` ``(N, num_classes)``."""
+        pooled = ops.mean(super().forward(images)[-1], axis=(2, 3))
+        return {"pooled": pooled, "logits": self.fc(pooled)}

@@ -1,0 +1,235 @@
+"""RetinaNet (Lin et al. 2017): ResNet, feature pyramid, two towers, focal loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unidet.backends import init, nn, ops
+from unidet.losses import diou_loss, giou_loss, l1_loss, sigmoid_focal_loss, smooth_l1_loss
+from unidet.models.anchors import AnchorGenerator
+from unidet.models.box_coder import BoxCoder
+from unidet.models.fpn import FPN
+from unidet.models.initialization import convolution_shapes
+from unidet.models.matcher import Matcher
+from unidet.models.postprocess import PostProcess
+from unidet.models.resnet import ResNet
+from unidet.models.retinanet_config import RetinaNetConfig
+from unidet.models.retinanet_head import RetinaNetHead
+from unidet.models.retinanet_targets import RetinaNetTargets, build_targets
+from unidet.structures import Batch, Detections, Targets
+
+if TYPE_CHECKING:
+    from unidet.data.preprocess import Preprocess
+
+
+class RetinaNet(nn.Module):
+    """One-stage detector with a sigmoid for each class.
+
+    Args:
+        arguments: see :class:`unidet.models.retinanet_config.RetinaNetConfig`.
+
+    Labels run from 0 to ``num_classes - 1``. In torchvision's dialect they are slots: 91 of them,
+    slot 0 is the background and slot ``i`` the COCO category with id ``i``.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.settings = c = RetinaNetConfig(**arguments)
+        self.class_names = c.class_names
+        self.model_name = f"retinanet_r{c.depth}_fpn"
+        self.anchors = AnchorGenerator(
+            c.anchor_sizes,
+            c.anchor_ratios,
+            c.anchor_strides,
+            rounding=c.anchor_rounding,
+            offset=c.anchor_offset,
+            stride_rule=c.anchor_stride_rule,
+            order=c.anchor_order,
+        )
+        self.coder = BoxCoder(
+            c.box_std,
+            log_limit=c.box_log_limit,
+            log_limit_both=c.box_log_limit_both,
+            min_side=c.box_min_side,
+        )
+        self.matcher = Matcher(
+            c.positive_iou,
+            c.negative_iou,
+            low_quality=c.low_quality,
+            ignore_overlap=c.ignore_overlap,
+        )
+        self.postprocess = PostProcess(
+            self.coder,
+            score_threshold=c.score_threshold,
+            pre_nms=c.pre_nms,
+            nms_iou=c.nms_iou,
+            max_detections=c.max_detections,
+            clip=c.clip,
+        )
+        self.backbone = ResNet(
+            c.depth,
+            norm=c.norm,
+            norm_eps=c.norm_eps,
+            norm_eval=c.norm_eval,
+            stride_in_1x1=c.stride_in_1x1,
+            frozen_stages=c.frozen_stages,
+        )
+        self.neck = FPN(
+            self.backbone.channels[1:],
+            c.fpn_channels,
+            extra_source=c.extra_source,
+            extra_relu=c.extra_relu,
+            upsample=c.upsample,
+        )
+        self.head = RetinaNetHead(
+            c.fpn_channels,
+            self.anchors.per_cell,
+            c.num_classes,
+            channels=c.head_channels,
+            depth=c.head_depth,
+            norm=c.head_norm,
+            groups=c.head_groups,
+        )
+
+    def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
+        """Weights of pyramid and head by the scheme of ``init``; the backbone has its own."""
+        scheme, prior = self.settings.init, self.settings.prior
+        shapes = convolution_shapes(self)
+        values = {}
+        for name, shape in shapes.items():
+            if name == "head.cls_out.bias":
+                values[name] = np.full(shape, -math.log((1 - prior) / prior), np.float32)
+            elif scheme == "yhenon" and name.startswith(("head.cls_out.", "head.box_out.")):
+                values[name] = np.zeros(shape, np.float32)
+            elif name.endswith(".bias"):
+                if scheme != "yhenon":  # which leaves torch's own: the layer's default
+                    values[name] = np.zeros(shape, np.float32)
+            elif scheme == "yhenon":
+                values[name] = init.kaiming_normal(draw(name), shape)
+            elif name.startswith("head."):
+                values[name] = init.normal(draw(name), shape, 0.01)
+            elif name.startswith("neck."):
+                uniform = init.xavier_uniform if scheme == "mmdet" else init.kaiming_uniform
+                values[name] = uniform(draw(name), shape)
+        return values
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and all arguments, from which ``create_model`` makes the model again."""
+        arguments = self.settings.to_dict()
+        del arguments["depth"]  # part of the name
+        arguments["preprocess"] = self.preprocess.to_dict()
+        return {"name": self.model_name, "arguments": arguments}
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a photo becomes an input of this model."""
+        from unidet.data.preprocess import Preprocess
+
+        return Preprocess.from_dict(self.settings.preprocess)
+
+    def forward(self, images: Any) -> dict[str, Any]:
+        """Raw answers for normalised, padded images ``(N, 3, H, W)``.
+
+        Returns:
+            ``cls_logits`` ``(N, A, K)`` and ``box_deltas`` ``(N, A, 4)``, levels one after the
+            other, and ``layout``, plain numbers: the size of the input and of each level.
+        """
+        levels = self.neck(self.backbone(images)[1:])
+        logits, deltas = self.head(levels)
+        layout = (
+            tuple(int(side) for side in ops.shape(images)[2:]),
+            tuple(tuple(int(side) for side in ops.shape(level)[2:]) for level in levels),
+        )
+        return {"cls_logits": logits, "box_deltas": deltas, "layout": layout}
+
+    def assign(self, layout: tuple, targets: Sequence[Targets]) -> RetinaNetTargets:
+        """What the anchors shall answer, as arrays: the host's part of :meth:`losses`."""
+        c = self.settings
+        return build_targets(
+            self.anchors.all_levels(*layout),
+            targets,
+            matcher=self.matcher,
+            coder=self.coder,
+            num_classes=c.num_classes,
+            background_slot=c.background_slot,
+            normalizer=c.normalizer,
+        )
+
+    def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
+        """Loss terms, to be added up.
+
+        Args:
+            outputs: of :meth:`forward`.
+            targets: objects of each image, in pixels of the input.
+
+        Returns:
+            Scalar tensors ``loss_cls`` and ``loss_box``.
+
+        Raises:
+            ValueError: a label that the model cannot learn, or a wrong number of targets.
+        """
+        logits, deltas = outputs["cls_logits"], outputs["box_deltas"]
+        if len(targets) != ops.shape(logits)[0]:
+            raise ValueError(
+                f"Invalid value for `targets`. Expected one for each of {ops.shape(logits)[0]} "
+                f"images. Received {len(targets)}."
+            )
+        goal = self.assign(outputs["layout"], targets)
+        focal = sigmoid_focal_loss(
+            logits,
+            ops.asarray(goal.classes, like=logits),
+            alpha=self.settings.focal_alpha,
+            gamma=self.settings.focal_gamma,
+            probability_clamp=self.settings.focal_clamp,
+        )
+        weights = ops.asarray(goal.class_weights[..., None], like=logits)
+        return {"loss_cls": ops.sum(focal * weights), "loss_box": self._box_loss(deltas, goal)}
+
+    def _box_loss(self, deltas: Any, goal: RetinaNetTargets) -> Any:
+        c = self.settings
+        chosen = ops.take(
+            ops.reshape(deltas, (-1, 4)), ops.asarray(goal.positives, like=deltas), axis=0
+        )
+        if c.box_loss in ("giou", "diou"):
+            measure = giou_loss if c.box_loss == "giou" else diou_loss
+            boxes = self.coder.decode(chosen, goal.anchors)
+            loss = measure(boxes, ops.asarray(goal.boxes, like=deltas))
+        else:
+            wanted = ops.asarray(goal.deltas, like=deltas)
+            if c.box_loss == "smooth_l1":
+                loss = smooth_l1_loss(chosen, wanted, c.box_beta)
+            else:
+                loss = l1_loss(chosen, wanted)
+        weights = goal.box_weights * np.float32(c.box_weight)
+        if c.box_reduction == "mean":
+            weights = weights / np.float32(ops.shape(loss)[1])
+        return ops.sum(loss * ops.asarray(weights[:, None], like=deltas))
+
+    def predict(self, outputs: dict[str, Any], batch: Batch) -> list[Detections]:
+        """Detections of each image in pixels of the original, by falling score.
+
+        Args:
+            outputs: of :meth:`forward` for ``batch.images``.
+            batch: sizes and scales of the images.
+        """
+        padded_size, level_shapes = outputs["layout"]
+        anchors = self.anchors(padded_size, level_shapes)
+        logits = ops.to_numpy(outputs["cls_logits"])
+        deltas = ops.to_numpy(outputs["box_deltas"])
+        return [
+            self.postprocess(
+                logits[i],
+                deltas[i],
+                anchors,
+                image_size=batch.image_sizes[i],
+                padded_size=padded_size,
+                scale=batch.scales[i],
+                class_names=self.class_names,
+            )
+            for i in range(len(logits))
+        ]
