@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.weights_convert.atomic import atomic_path
 
 #: COCO counts at most this many detections in an image.
 MAX_PER_IMAGE = 100
@@ -76,26 +75,15 @@ def write_text(target: Path, text: str) -> None:
     """Replaces a file at once: a reader sees the old text or the new, never a part.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made.
+        RunFailedError: the disk refused the write.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise UserError(f"Cannot write {target}: {error.strerror}.") from error
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; give the mode that open() would have given.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with atomic_path(target, overwrite=True) as temporary:
+        temporary.write_text(text)
 
 
 def read_results(path: str | Path) -> Any:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from unidet.errors import UserError, suggestion
+from unidet.evaluation.compare import distinct_names
+from unidet.evaluation.run_log import METRICS_FILE, RunMetrics, read_metrics
 
-METRICS_FILE = "metrics.jsonl"
 #: Factor of the moving average.
 SMOOTHING = 0.9
 #: A first loss above this is left out: it would flatten the rest of the curve.
@@ -27,84 +25,11 @@ _COLOURS = (
 )  # fmt: skip
 
 
-@dataclass
-class RunMetrics:
-    """What a run has logged.
-
-    Attributes:
-        name: name of the run's folder.
-        train: name of a value (``loss``, ``loss/cls``, ``lr``) to its ``(steps, values)``.
-        evaluation: name of a metric (``AP``) to its ``(steps, values)``.
-        epochs: epoch of each evaluated step.
-    """
-
-    name: str
-    train: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    evaluation: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    epochs: dict[int, int] = field(default_factory=dict)
-
-
-def read_metrics(run: str | Path) -> RunMetrics:
-    """Reads the log of a run.
-
-    A last line that was cut off, as a killed run leaves it, is passed over. Where a resumed run
-    has logged a step twice, the later row counts.
-
-    Args:
-        run: the run's folder, or its ``metrics.jsonl``.
-
-    Raises:
-        UserError: no such file, or a line in the middle that is not JSON.
-    """
-    path = Path(run)
-    if path.is_dir():
-        path = path / METRICS_FILE
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-    train: dict[str, dict[int, float]] = {}
-    evaluation: dict[str, dict[int, float]] = {}
-    metrics = RunMetrics(path.parent.resolve().name)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):
-                break
-            raise UserError(
-                f"Invalid line {number} of {path}. Expected an object with a step. "
-                f"Received {line[:60]!r}."
-            ) from error
-        if "eval" in row:
-            _collect(evaluation, step, row["eval"])
-            metrics.epochs[step] = int(row.get("epoch", 0))
-        else:
-            values = {k: v for k, v in row.items() if k not in ("step", "epoch", "time")}
-            _collect(train, step, values)
-    metrics.train = {name: _series(values) for name, values in train.items()}
-    metrics.evaluation = {name: _series(values) for name, values in evaluation.items()}
-    return metrics
-
-
-def _collect(into: dict[str, dict[int, float]], step: int, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            into.setdefault(name, {})[step] = float(value)
-
-
-def _series(values: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    steps = sorted(values)
-    return np.array(steps), np.array([values[step] for step in steps])
-
-
 def moving_average(values: np.ndarray, factor: float = SMOOTHING) -> np.ndarray:
     """Exponential moving average, ``m = factor * m + (1 - factor) * v``.
 
-    It starts at the first value, as if that had gone on for ever. Values that are not finite leave the average as it was.
+    It starts at the first value, as if that had gone on for ever. Values that are not finite
+    leave the average as it was.
     """
     smooth = np.empty(len(values), np.float64)
     mean = math.nan
@@ -176,7 +101,7 @@ def plot_runs(
     if not run_dirs:
         raise UserError("Invalid value for `run_dirs`. Expected at least one run. Received none.")
     runs = [read_metrics(run) for run in run_dirs]
-    names = _distinct_names(run_dirs, runs)
+    names = distinct_names(run_dirs, runs)
     metric = _shared_metric(runs, metric)
     titles = ["loss"] if any("loss" in run.train for run in runs) else []
     titles += [metric] if metric else []
@@ -207,13 +132,6 @@ def _shared_metric(runs: Sequence[RunMetrics], metric: str | None) -> str | None
             f"Received {metric!r}.{suggestion(metric, known)}"
         )
     return metric
-
-
-def _distinct_names(paths: Sequence[str | Path], runs: Sequence[RunMetrics]) -> list[str]:
-    names = [run.name for run in runs]
-    if len(set(names)) == len(names):
-        return names
-    return [str(path) for path in paths]
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:

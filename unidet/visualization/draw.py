@@ -11,10 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unidet.data import images
 from unidet.errors import UserError
 from unidet.structures import Detections, Targets
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Hues in degrees that people name differently, neighbours far apart; then shades of them.
+_HUES = (0, 210, 52, 130, 300, 28, 180, 265, 85, 330)
+_SHADES = ((0.85, 1.0), (1.0, 0.62), (0.42, 1.0))
 _Colour = tuple[int, int, int]
 _Rect = tuple[int, int, int, int]
 
@@ -22,19 +26,12 @@ _Rect = tuple[int, int, int, int]
 def read_image(image: np.ndarray | str | Path) -> np.ndarray:
     """An image as ``(h, w, 3)`` uint8 RGB, from a file or checked and returned as it is.
 
-    Photos of a turned camera come upright, as their EXIF orientation says.
-
     Raises:
         UserError: no readable picture, or an array of another kind.
+        TypeError: neither a path nor an array.
     """
     if isinstance(image, (str, Path)):
-        path = Path(image)
-        if not path.is_file():
-            raise UserError(f"Cannot read image {path}: no such file.")
-        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise UserError(f"Cannot read image {path}: not a picture that OpenCV can decode.")
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return images.read_image(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(
             "Invalid value for `image`. Expected a path or a numpy array. "
@@ -49,34 +46,25 @@ def read_image(image: np.ndarray | str | Path) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> Path:
-    """Writes ``(h, w, 3)`` uint8 RGB in the format that the file's ending names.
+    """Writes ``(h, w, 3)`` uint8 RGB in the format of the file's suffix; makes the folder.
 
     Raises:
-        UserError: the ending is unknown or the folder cannot be written.
+        UserError: the suffix is unknown or the folder cannot be written.
     """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        done, data = cv2.imencode(target.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        if done:
-            target.write_bytes(data.tobytes())
-    except cv2.error as error:
-        raise UserError(
-            f"Cannot write {target}. Expected an ending such as .jpg or .png. "
-            f"Received {target.suffix!r}."
-        ) from error
     except OSError as error:
         raise UserError(f"Cannot write {target}: {error.strerror}.") from error
-    if not done:
-        raise UserError(f"Cannot write {target}: OpenCV could not encode it.")
+    images.write_image(target, image)
     return target
 
 
 def class_colour(label: int) -> _Colour:
     """A colour (r, g, b) of a class; neighbouring labels get colours far apart."""
-    # The golden angle spreads any number of hues; brightness alternates to tell near hues apart.
-    hue = (0.02 + label * 0.61803398875) % 1.0
-    saturation, value = ((0.85, 1.0), (1.0, 0.75), (0.55, 1.0))[(label // 7) % 3]
+    cycle = label // len(_HUES)
+    hue = (_HUES[label % len(_HUES)] / 360 + 0.04 * (cycle // len(_SHADES))) % 1.0
+    saturation, value = _SHADES[cycle % len(_SHADES)]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -146,8 +134,15 @@ def _draw(
     for index in reversed(range(len(rects))):
         if finite[index]:
             colour = class_colour(int(labels[index]))
-            taken.append(_label(canvas, rects[index], texts[index], colour, scale, taken))
+            fitted = _fitted_scale(rects[index], scale)
+            taken.append(_label(canvas, rects[index], texts[index], colour, fitted, taken))
     return canvas
+
+
+def _fitted_scale(rect: _Rect, scale: float) -> float:
+    """The font scale, reduced for small boxes, whose labels would hide their neighbours."""
+    side = math.sqrt(max(1, rect[2] - rect[0]) * max(1, rect[3] - rect[1]))
+    return max(min(scale, 0.36), scale * min(1.0, max(0.6, side / (150 * scale))))
 
 
 def _outline(canvas: np.ndarray, rect: _Rect, colour: _Colour, line: int) -> None:
