@@ -62,7 +62,7 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 @pytest.mark.parametrize("kind", ["clustered", "spread", "nan", "identical"])
 def test_one_launch_for_all_classes_keeps_the_same_boxes(kind: str) -> None:
-    """The form for GPUs, with a stand-in for the vendor's kernel that sorts NaN first as torch does."""
+    """The form for GPUs, with a stand-in for the vendor's kernel."""
 
     def vendor_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
         assert not scores.isnan().any()

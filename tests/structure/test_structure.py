@@ -1,0 +1,195 @@
+"""The direction of imports, what model code may not do, and the size of files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.structure import rules
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "backends": "unidet.backends",
+    "weights_convert": "unidet.weights_convert",
+    "configs": "unidet.configs",
+    "unidet": "unidet",
+}
+#: Folders whose code runs alike on every backend and must not know which one it is.
+NEUTRAL = ("unidet/models", "unidet/losses", "unidet/data", "unidet/evaluation", "unidet/text")
+LONGEST_FILE = 400
+
+
+def files(*folders: str, suffixes: tuple[str, ...] = (".py",)) -> list[Path]:
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes and "__pycache__" not in path.parts
+    )
+
+
+def package_of(path: Path) -> str:
+    """Name of the package that a file's relative imports start from."""
+    top, *inner = path.relative_to(ROOT).parent.parts
+    return ".".join([PACKAGES[top], *inner])
+
+
+def violations(paths: list[Path], rule: Callable[[ast.Module, Path], Iterator[str]]) -> list[str]:
+    assert paths, "the rule covers no file"
+    found = []
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        found += [f"{path.relative_to(ROOT)}:{problem}" for problem in rule(tree, path)]
+    return found
+
+
+def test_frameworks_are_imported_in_their_own_folder_alone() -> None:
+    own = (ROOT / "backends/torch", ROOT / "backends/jittor")
+    for name, folder in zip(("torch", "jittor"), own, strict=True):
+        other = {"torch": ("jittor", "jittor_utils"), "jittor": ("torch", "torchvision")}[name]
+        problems = violations(
+            files(str(folder.relative_to(ROOT))),
+            lambda tree, path: rules.framework_imports(tree, package_of(path)),
+        )
+        crossed = [p for p in problems if p.rpartition(" ")[2].partition(".")[0] in other]
+        assert crossed == []
+    neutral = [p for p in files(*PACKAGES) if not any(folder in p.parents for folder in own)]
+    assert violations(neutral, lambda t, p: rules.framework_imports(t, package_of(p))) == []
+
+
+def test_imports_point_one_way() -> None:
+    allowed = {
+        "backends": ("unidet.backends",),
+        "weights_convert": ("unidet.backends", "unidet.weights_convert", "unidet.errors"),
+        "configs": ("unidet.configs",),
+    }
+    for folder, names in allowed.items():
+        problems = violations(
+            files(folder),
+            lambda tree, path, names=names: rules.foreign_imports(tree, package_of(path), names),
+        )
+        assert problems == []
+
+
+def test_neutral_code_does_not_branch_on_the_backend() -> None:
+    assert violations(files(*NEUTRAL), lambda tree, path: rules.backend_branches(tree)) == []
+
+
+def test_models_and_losses_write_nothing_in_place() -> None:
+    covered = files("unidet/models", "unidet/losses")
+    assert violations(covered, lambda tree, path: rules.writes_in_place(tree)) == []
+
+
+def test_no_file_is_too_long() -> None:
+    folders = (*PACKAGES, "tests", "benchmarks")
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in files(*folders, suffixes=(".py", ".cpp", ".h", ".cu"))
+    }
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch",
+        "import torch.nn as nn",
+        "from torch.nn import functional",
+        "def f():\n    import jittor as jt",
+        "import importlib\nimportlib.import_module('jittor')",
+        "__import__('torchvision')",
+    ],
+)
+def test_framework_imports_are_caught(line: str) -> None:
+    assert list(rules.framework_imports(ast.parse(line), "unidet.models"))
+
+
+@pytest.mark.parametrize(
+    "line", ["import numpy", "from unidet.backends import nn", "import torchy"]
+)
+def test_other_imports_pass(line: str) -> None:
+    assert not list(rules.framework_imports(ast.parse(line), "unidet.models"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import unidet",
+        "from unidet import errors",
+        "from unidet.structures import Batch",
+        "from .. import structures",
+        "from ..structures import Batch",
+        "import unidet.backends_of_another_kind",
+    ],
+)
+def test_imports_against_the_direction_are_caught(line: str) -> None:
+    allowed = ("unidet.backends",)
+    assert list(rules.foreign_imports(ast.parse(line), "unidet.backends", allowed))
+    fine = "from . import ops\nfrom .torch import nn\nfrom unidet.backends import ops\nimport numpy"
+    assert not list(rules.foreign_imports(ast.parse(fine), "unidet.backends", allowed))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "if backend == 'torch':\n    pass",
+        "x = 1 if name in ('jittor', 'other') else 2",
+        "while registry.resolve() != 'jittor':\n    pass",
+        "match backend:\n    case 'torch':\n        pass",
+        "f = {'torch': a, 'jittor': b}[backend]",
+        "if ops.backend_of(x):\n    pass",
+    ],
+)
+def test_branches_on_the_backend_are_caught(line: str) -> None:
+    assert list(rules.backend_branches(ast.parse(line)))
+
+
+def test_other_comparisons_pass() -> None:
+    fine = "if mode == 'nearest' or backend is None:\n    pass\nf = {'relu': 1}[name]"
+    assert not list(rules.backend_branches(ast.parse(fine)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "x[0] = 1",
+        "x[:, 1:] += y",
+        "x += y",
+        "self.weight[0] = 0",
+        "total = ops.zeros(())\n    total += y",
+        "a, x[0] = 1, 2",
+        "x = np.zeros(3)\n    x = ops.asarray(x)\n    x[0] = 1",
+        "x.add_(y)",
+        "ops.add(x, y, out=x)",
+        "del x[0]",
+    ],
+)
+def test_in_place_writes_are_caught(body: str) -> None:
+    source = f"def f(self, x, y):\n    {body}\n"
+    assert list(rules.writes_in_place(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "n = np.zeros(3)\n    n[0] = 1",
+        "n = np.full(3, -1).astype(np.int64)\n    n[x > 2] += 1",
+        "losses = {}\n    losses['box'] = x",
+        "count = 0\n    count += len(y)",
+        "self.cache[1] = x",
+        "i, n = 0, np.ones(2)\n    n[i] = 2",
+        "x = x + y",
+        "host[0] = 1",
+        "found: dict[str, object] = make()\n    found['a'] = x",
+        "self.weight = x",
+    ],
+)
+def test_host_values_may_be_written(body: str) -> None:
+    source = (
+        "class C:\n  def __init__(self):\n    self.cache = {}\n"
+        f"  def f(self, x, y, host: np.ndarray):\n    {body}\n"
+    )
+    assert not list(rules.writes_in_place(ast.parse(source)))
