@@ -16,6 +16,8 @@ HOST_CALLS = {
 }  # fmt: skip
 #: Words in an annotation that say the same.
 HOST_WORDS = (
+    "np.", "ndarray", "dict", "list", "OrderedDict", "Mapping", "int", "float", "str", "bool",
+)  # fmt: skip
     "np.",
     "ndarray",
     "dict",
