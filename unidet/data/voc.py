@@ -1,0 +1,281 @@
+"""Pascal VOC folders: ``Annotations/*.xml``, ``ImageSets/Main/SPLIT.txt``, a folder of images."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unidet.data.coco import check_on_bad
+from unidet.data.dataset import Annotations, DetectionDataset, ImageRecord
+from unidet.errors import UserError, suggestion
+
+_ASCII_SUPERSETS = re.compile(
+    rb"utf-?8|(us-)?ascii|latin-?1|iso-8859-\d+|windows-125\d|cp125\d", re.IGNORECASE
+)
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG")
+
+
+@dataclass
+class VocObject:
+    """One object of a VOC file.
+
+    Attributes:
+        name: class.
+        corners: ``xmin, ymin, xmax, ymax`` as written: from 1, last pixel included.
+        difficult: not counted by evaluation.
+    """
+
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass
+class VocFile:
+    """Content of one VOC file; sizes are 0 where it does not say."""
+
+    file_name: str
+    width: int
+    height: int
+    objects: list[VocObject]
+    problems: list[str]
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """Root element of a file that declares no entities.
+
+    Raises:
+        UserError: missing, unreadable, no XML, or with a document type: entities could be used
+            to exhaust memory or read other files.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"Annotation file not found: {path}") from None
+    except OSError as error:
+        raise UserError(f"Annotation file cannot be read: {path} ({error.strerror})") from None
+    # Other encodings than ASCII supersets could hide the declaration from this search.
+    declared = re.search(rb"encoding\s*=\s*[\"']([\w.-]+)", data[:200])
+    plain = declared is None or _ASCII_SUPERSETS.fullmatch(declared[1])
+    if b"\0" in data or not plain:
+        raise UserError(f"Invalid annotation file {path}. Expected text in UTF-8 or Latin-1.")
+    if re.search(rb"<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE):
+        raise UserError(f"Invalid annotation file {path}. Expected no DOCTYPE or ENTITY.")
+    try:
+        return ET.fromstring(data)
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"Annotation file is not XML: {path} ({error})") from None
+
+
+def read_voc_file(path: Path) -> VocFile:
+    """Reads one file; unusable objects are listed in ``problems``.
+
+    Raises:
+        UserError: as :func:`parse_xml`.
+    """
+    root = parse_xml(path)
+    objects, problems = [], []
+    for i, element in enumerate(root.iter("object")):
+        where = f"{path}: object[{i}]"
+        name = (element.findtext("name") or "").strip()
+        corners = _corners(element.find("bndbox"))
+        if not name:
+            problems.append(f"{where}: no <name>")
+        elif corners is None:
+            problems.append(f"{where}: no <bndbox> of four finite numbers")
+        elif corners[2] < corners[0] or corners[3] < corners[1]:
+            problems.append(f"{where}: negative size {corners}")
+        else:
+            difficult = _number(element.findtext("difficult")) or 0
+            objects.append(VocObject(name, corners, bool(difficult)))
+    size = root.find("size")
+    sides = [0.0, 0.0]
+    if size is not None:
+        sides = [_number(size.findtext(k)) or 0.0 for k in ("width", "height")]
+    file_name = (root.findtext("filename") or "").strip()
+    return VocFile(file_name, int(sides[0]), int(sides[1]), objects, problems)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if abs(value) < 1e9 else None  # false for NaN too
+
+
+def _corners(box: ET.Element | None) -> tuple[float, float, float, float] | None:
+    if box is None:
+        return None
+    a, b, c, d = (_number(box.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax"))
+    if a is None or b is None or c is None or d is None:
+        return None
+    return a, b, c, d
+
+
+def load_voc(
+    root: str | Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    name: str | None = None,
+    images_dir: str | Path | None = None,
+    on_bad: str = "error",
+) -> DetectionDataset:
+    """Reads one split of a VOC folder.
+
+    VOC counts pixels from 1 and includes the last one, so ``x = xmin - 1`` and
+    ``w = xmax - xmin + 1``. Boxes with ``xmax == xmin`` or ``ymax == ymin`` have no area in the
+    drawing tools that write them; they are left out and listed in ``skipped``. ``difficult``
+    objects are kept with ``ignore`` set.
+
+    Args:
+        root: folder with ``Annotations`` and ``ImageSets/Main``.
+        split: name of a list in ``ImageSets/Main``, such as "train".
+        class_names: the classes to keep, in order; by default all names found in
+            ``Annotations``, of every split, in alphabetical order, so that splits agree.
+        name: of the data set; "ROOT/SPLIT" by default.
+        images_dir: folder of the images; ``JPEGImages`` or ``images`` by default.
+        on_bad: "error" raises at the first bad entry, "skip" leaves bad entries out and lists
+            them in ``skipped``.
+
+    Raises:
+        UserError: names the file and what is wrong in it.
+    """
+    check_on_bad(on_bad)
+    root = Path(root)
+    stems = _split_names(root, split)
+    folder = Path(images_dir) if images_dir is not None else _images_dir(root)
+    skipped: list[str] = []
+    files = _read_all(root, stems, on_bad, skipped)
+    names = tuple(class_names) if class_names is not None else _all_names(root, files)
+    label_of = {n: i for i, n in enumerate(names)}
+    _report_others(files, label_of, str(root), skipped)
+    images, annotations, next_id = [], [], 1
+    for number, (stem, content) in enumerate(files.items(), start=1):
+        _report(content.problems, on_bad, skipped)
+        where = root / "Annotations" / f"{stem}.xml"
+        usable = _usable(content, label_of, str(where), skipped)
+        path = _image_path(folder, stem, content.file_name)
+        images.append(ImageRecord(number, path, path.name, content.width, content.height))
+        annotations.append(_pack(usable, label_of, next_id))
+        next_id += len(usable)
+    return DetectionDataset(
+        name=name or f"{root.name}/{split}",
+        images=images,
+        class_names=names,
+        category_ids=tuple(range(1, len(names) + 1)),
+        annotations=annotations,
+        skipped=skipped,
+    )
+
+
+def _split_names(root: Path, split: str) -> list[str]:
+    lists = root / "ImageSets" / "Main"
+    path = lists / f"{split}.txt"
+    if not path.is_file():
+        known = sorted(p.stem for p in lists.glob("*.txt"))
+        found = f"one of {', '.join(known)}" if known else f"{split}.txt in {lists}"
+        raise UserError(
+            f"Invalid split of {root}. Expected {found}. Received {split!r}."
+            f"{suggestion(split, known)}"
+        )
+    stems = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split()
+        # Lists of one class have a second column: 1, -1, or 0 for difficult.
+        if words and not (len(words) > 1 and words[1] == "-1"):
+            stems.append(words[0])
+    if not stems:
+        raise UserError(f"Split list is empty: {path}")
+    if len(set(stems)) < len(stems):
+        twice = next(s for s in stems if stems.count(s) > 1)
+        raise UserError(f"Invalid split list {path}. Expected each image once. Received {twice!r}.")
+    return stems
+
+
+def _images_dir(root: Path) -> Path:
+    for name in ("JPEGImages", "images"):
+        if (root / name).is_dir():
+            return root / name
+    raise UserError(f"Invalid VOC folder {root}. Expected a folder JPEGImages or images in it.")
+
+
+def _image_path(folder: Path, stem: str, file_name: str) -> Path:
+    # The name inside the XML is often wrong, and could point out of the folder.
+    named = folder / Path(file_name.replace("\\", "/")).name
+    for candidate in (*(folder / f"{stem}{s}" for s in _SUFFIXES), named):
+        if candidate.is_file():
+            return candidate
+    return folder / f"{stem}.jpg"
+
+
+def _read_all(
+    root: Path, stems: list[str], on_bad: str, skipped: list[str]
+) -> dict[str, VocFile]:
+    files = {}
+    for stem in stems:
+        try:
+            files[stem] = read_voc_file(root / "Annotations" / f"{stem}.xml")
+        except UserError as error:
+            if on_bad == "error":
+                raise
+            skipped.append(str(error))
+    return files
+
+
+def _all_names(root: Path, files: dict[str, VocFile]) -> tuple[str, ...]:
+    names = {o.name for content in files.values() for o in content.objects}
+    for path in (root / "Annotations").glob("*.xml"):
+        if path.stem not in files:
+            try:
+                names |= {o.name for o in read_voc_file(path).objects}
+            except UserError:
+                continue  # of another split, which reports it
+    return tuple(sorted(names))
+
+
+def _report(problems: list[str], on_bad: str, skipped: list[str]) -> None:
+    if problems and on_bad == "error":
+        raise UserError(f"Invalid annotation file {problems[0]}")
+    skipped.extend(problems)
+
+
+def _report_others(
+    files: dict[str, VocFile], label_of: dict[str, int], source: str, skipped: list[str]
+) -> None:
+    names = Counter(o.name for content in files.values() for o in content.objects)
+    for name in sorted(set(names) - set(label_of)):
+        skipped.append(f"{source}: class {name!r} was not asked for: {names[name]} objects")
+
+
+def _usable(
+    content: VocFile, label_of: dict[str, int], where: str, skipped: list[str]
+) -> list[VocObject]:
+    kept = []
+    for item in content.objects:
+        x1, y1, x2, y2 = item.corners
+        if item.name not in label_of:
+            continue
+        if x1 == x2 or y1 == y2:
+            skipped.append(f"{where}: zero area: {item.name} {item.corners}")
+        else:
+            kept.append(item)
+    return kept
+
+
+def _pack(objects: list[VocObject], label_of: dict[str, int], first_id: int) -> Annotations:
+    boxes = []
+    for item in objects:
+        x1, y1, x2, y2 = item.corners
+        boxes.append((x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1))
+    return Annotations.build(
+        boxes,
+        [label_of[o.name] for o in objects],
+        ignore=[o.difficult for o in objects],
+        ids=list(range(first_id, first_id + len(objects))),
+    )
