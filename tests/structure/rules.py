@@ -18,18 +18,6 @@ HOST_CALLS = {
 HOST_WORDS = (
     "np.", "ndarray", "dict", "list", "OrderedDict", "Mapping", "int", "float", "str", "bool",
 )  # fmt: skip
-    "np.",
-    "ndarray",
-    "dict",
-    "list",
-    "OrderedDict",
-    "Mapping",
-    "int",
-    "float",
-    "str",
-    "bool",
-    "Any[",
-)
 
 
 def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:

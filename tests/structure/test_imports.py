@@ -9,12 +9,10 @@ import sys
 
 import pytest
 
-REPORT = '''
+REPORT = """
 import json, sys
 print(json.dumps([name for name in ("torch", "jittor") if name in sys.modules]))
-'''
-    "\nimport json, sys\nprint(json.dumps([m for m in ('torch', 'jittor') if m in sys.modules]))"
-)
+"""
 
 
 def frameworks_after(program: str) -> list[str]:
