@@ -1,0 +1,193 @@
+"""Names and shapes of the native models, so that a state can be checked without a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+#: Blocks in each stage, by depth.
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_BOTTLENECK_FROM = 50
+_NORM = ("weight", "bias", "running_mean", "running_var")
+COUNTER = "num_batches_tracked"
+
+
+def is_counter(name: str) -> bool:
+    """Whether a name is a batch norm's step count, which inference does not use."""
+    return name.rpartition(".")[2] == COUNTER
+
+
+@dataclass(frozen=True)
+class RetinaNetShape:
+    """What decides the names and shapes of a RetinaNet's tensors.
+
+    Attributes:
+        depth: Of the ResNet.
+        num_classes: Outputs of each anchor.
+        anchors: Anchors in a cell.
+        fpn_channels: Width of the pyramid.
+        head_channels: Width of the towers.
+        head_depth: Convolutions in a tower.
+        extra_source: P6 comes from "c5" or "p5".
+        head_norm: The towers have group norm and no biases.
+    """
+
+    depth: int
+    num_classes: int
+    anchors: int = 9
+    fpn_channels: int = 256
+    head_channels: int = 256
+    head_depth: int = 4
+    extra_source: str = "c5"
+    head_norm: bool = False
+
+
+def resnet_shapes(
+    depth: int, *, prefix: str = "", counters: bool = True, num_classes: int | None = None
+) -> dict[str, Shape]:
+    """Names and shapes of a ResNet in torchvision's layout.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        prefix: Put before every name.
+        counters: Whether batch norms count their steps.
+        num_classes: Rows of ``fc``; None leaves it out.
+    """
+    shapes: dict[str, Shape] = {"conv1.weight": (64, 3, 7, 7)}
+    _norm(shapes, "bn1", 64, counters)
+    bottleneck = depth >= _BOTTLENECK_FROM
+    expansion = 4 if bottleneck else 1
+    inputs = 64
+    for stage, count in enumerate(BLOCKS[depth]):
+        width = 64 << stage
+        outputs = width * expansion
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            sides = ((1, width), (3, width), (1, outputs)) if bottleneck else ((3, width),) * 2
+            before = inputs
+            for i, (side, after) in enumerate(sides, 1):
+                shapes[f"{name}.conv{i}.weight"] = (after, before, side, side)
+                _norm(shapes, f"{name}.bn{i}", after, counters)
+                before = after
+            if block == 0 and (stage > 0 or inputs != outputs):
+                shapes[f"{name}.downsample.0.weight"] = (outputs, inputs, 1, 1)
+                _norm(shapes, f"{name}.downsample.1", outputs, counters)
+            inputs = outputs
+    if num_classes is not None:
+        shapes["fc.weight"] = (num_classes, inputs)
+        shapes["fc.bias"] = (num_classes,)
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def retinanet_shapes(net: RetinaNetShape, *, counters: bool) -> dict[str, Shape]:
+    """Names and shapes of the native RetinaNet."""
+    shapes = resnet_shapes(net.depth, prefix="backbone.", counters=counters)
+    expansion = 4 if net.depth >= _BOTTLENECK_FROM else 1
+    sources = [128 * expansion, 256 * expansion, 512 * expansion]
+    fpn, head = net.fpn_channels, net.head_channels
+    for i, channels in enumerate(sources):
+        _conv(shapes, f"neck.lateral.{i}", fpn, channels, 1)
+    for i in range(3):
+        _conv(shapes, f"neck.output.{i}", fpn, fpn, 3)
+    _conv(shapes, "neck.extra.0", fpn, sources[-1] if net.extra_source == "c5" else fpn, 3)
+    _conv(shapes, "neck.extra.1", fpn, fpn, 3)
+    for tower, out, rows in (
+        ("cls_tower", "cls_out", net.anchors * net.num_classes),
+        ("box_tower", "box_out", net.anchors * 4),
+    ):
+        before = fpn
+        for i in range(net.head_depth):
+            name = f"head.{tower}.{i}"
+            _conv(shapes, f"{name}.conv", head, before, 3, bias=not net.head_norm)
+            if net.head_norm:
+                shapes[f"{name}.norm.weight"] = shapes[f"{name}.norm.bias"] = (head,)
+            before = head
+        _conv(shapes, f"head.{out}", rows, before, 3)
+    return shapes
+
+
+def infer_depth(shapes: Mapping[str, Shape], prefix: str = "") -> int:
+    """Depth of a ResNet from its block counts.
+
+    Raises:
+        CheckpointError: the counts are no published ResNet's.
+    """
+    counts = []
+    for stage in range(1, 5):
+        count = 0
+        while f"{prefix}layer{stage}.{count}.conv1.weight" in shapes:
+            count += 1
+        counts.append(count)
+    bottleneck = f"{prefix}layer1.0.conv3.weight" in shapes
+    for depth, blocks in BLOCKS.items():
+        if tuple(counts) == blocks and (depth >= _BOTTLENECK_FROM) == bottleneck:
+            return depth
+    kind = "bottleneck" if bottleneck else "basic"
+    raise CheckpointError(
+        f"Invalid ResNet. Expected depth {', '.join(map(str, BLOCKS))}. Received stages of "
+        f"{', '.join(map(str, counts))} {kind} blocks."
+    )
+
+
+def infer_retinanet(shapes: Mapping[str, Shape]) -> RetinaNetShape:
+    """What a native RetinaNet state was made from.
+
+    Raises:
+        CheckpointError: the tensors that tell are missing or contradict each other.
+    """
+    depth = infer_depth(shapes, "backbone.")
+    rows = {name: _rows(shapes, f"head.{name}.weight") for name in ("cls_out", "box_out")}
+    anchors = rows["box_out"] // 4
+    if rows["box_out"] % 4 or not anchors or rows["cls_out"] % anchors:
+        raise CheckpointError(
+            "Invalid head. Expected 4 box outputs and K class outputs for each anchor. "
+            f"Received {rows['box_out']} and {rows['cls_out']} channels."
+        )
+    head_depth = 0
+    while f"head.cls_tower.{head_depth}.conv.weight" in shapes:
+        head_depth += 1
+    fpn = _rows(shapes, "neck.lateral.0.weight")
+    first = "head.cls_tower.0.conv.weight"
+    extra = shapes.get("neck.extra.0.weight", ())
+    return RetinaNetShape(
+        depth=depth,
+        num_classes=rows["cls_out"] // anchors,
+        anchors=anchors,
+        fpn_channels=fpn,
+        head_channels=_rows(shapes, first) if head_depth else fpn,
+        head_depth=head_depth,
+        extra_source="p5" if len(extra) == 4 and extra[1] == fpn else "c5",
+        head_norm="head.cls_tower.0.norm.weight" in shapes,
+    )
+
+
+def _rows(shapes: Mapping[str, Shape], name: str) -> int:
+    shape = shapes.get(name)
+    if not shape:
+        raise CheckpointError(f"Invalid RetinaNet. Expected the tensor {name}. Received none.")
+    return shape[0]
+
+
+def _conv(
+    shapes: dict[str, Shape], name: str, after: int, before: int, side: int, *, bias: bool = True
+) -> None:
+    shapes[f"{name}.weight"] = (after, before, side, side)
+    if bias:
+        shapes[f"{name}.bias"] = (after,)
+
+
+def _norm(shapes: dict[str, Shape], name: str, channels: int, counters: bool) -> None:
+    for part in _NORM:
+        shapes[f"{name}.{part}"] = (channels,)
+    if counters:
+        shapes[f"{name}.{COUNTER}"] = ()

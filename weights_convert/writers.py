@@ -1,0 +1,213 @@
+"""Writers of checkpoint containers: each file appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from .atomic import atomic_path
+from .containers.pickles import METADATA_MARK, TRAILER
+from .containers.torch_zip import METADATA_RECORD
+from .errors import CheckpointError
+from .pickle_writer import Call, Global, Persistent, PickleWriter
+
+_STORAGES = {
+    "float16": "HalfStorage",
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "int16": "ShortStorage",
+    "int8": "CharStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+    "complex64": "ComplexFloatStorage",
+    "complex128": "ComplexDoubleStorage",
+}
+#: Suffixes and the container that each stands for.
+SUFFIXES = {
+    ".pth": "torch_zip",
+    ".pt": "torch_zip",
+    ".bin": "torch_zip",
+    ".pkl": "jittor",
+    ".safetensors": "safetensors",
+}
+_ALIGNMENT = 64
+_ROOT = "archive"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_LOCAL_HEADER = 30
+_ZIP64_FIELD = 20
+_PADDING_ID = 0x4246
+
+Tree = Mapping[str, Any]
+PathLike = str | os.PathLike[str]
+
+
+def write_torch(
+    path: PathLike,
+    tree: Tree,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a zip archive that ``torch.load(path, weights_only=True)`` reads.
+
+    Args:
+        path: Destination.
+        tree: Dictionaries, lists, text, numbers and arrays, nested at will.
+        metadata: Our own text (key ``unidet``); PyTorch does not see it.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        UserError: the destination exists or its folder does not.
+        CheckpointError: a dtype that PyTorch cannot hold.
+        RunFailedError: the disk is full or refuses the write.
+    """
+    arrays: list[np.ndarray] = []
+    pickle = PickleWriter(2, lambda array: _torch_tensor(array, arrays)).dump(dict(tree))
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        open(temporary, "xb") as file,
+        zipfile.ZipFile(file, "w", allowZip64=True) as archive,
+    ):
+        _record(archive, "data.pkl", pickle)
+        _record(archive, ".format_version", b"1")
+        _record(archive, ".storage_alignment", str(_ALIGNMENT).encode())
+        _record(archive, "byteorder", b"little")
+        for i, array in enumerate(arrays):
+            _record(archive, f"data/{i}", array)
+        _record(archive, "version", b"3\n")
+        if metadata and "unidet" in metadata:
+            _record(archive, METADATA_RECORD, metadata["unidet"].encode())
+
+
+def write_jittor(
+    path: PathLike,
+    tree: Tree,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a pickle of NumPy arrays with the checksum that ``jittor.load`` verifies.
+
+    Args:
+        path: Destination. Jittor takes ``.pth``, ``.pt`` and ``.bin`` for PyTorch files.
+        tree: Dictionaries, lists, text, numbers and arrays, nested at will.
+        metadata: Our own text (key ``unidet``); Jittor does not see it.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        UserError: the destination exists or its folder does not.
+        CheckpointError: a dtype that the file cannot hold.
+        RunFailedError: the disk is full or refuses the write.
+    """
+    body = PickleWriter(4, _numpy_array).dump(dict(tree))
+    note = METADATA_MARK + metadata["unidet"].encode() if metadata and "unidet" in metadata else b""
+    digest = hashlib.sha1(body)
+    digest.update(note)
+    with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "xb") as file:
+        for part in (body, note, digest.digest(), TRAILER):
+            file.write(part)
+
+
+def write_safetensors(
+    path: PathLike,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes one flat state as safetensors.
+
+    Args:
+        path: Destination.
+        arrays: Arrays by name; shapes are kept, 0-d included.
+        metadata: Text beside them.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        UserError: the destination exists or its folder does not.
+        RunFailedError: the disk is full or refuses the write.
+    """
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    # Serialised first and written by Python, because the library hides the system's error number.
+    content = save(whole, metadata={"format": "pt", **(metadata or {})})
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content)
+
+
+def container_for(path: PathLike) -> str:
+    """The container that a destination's suffix asks for.
+
+    Raises:
+        CheckpointError: an unknown suffix.
+    """
+    suffix = Path(path).suffix
+    if suffix not in SUFFIXES:
+        raise CheckpointError(
+            f"Invalid destination {path}. Expected a name that ends in one of "
+            f"{', '.join(SUFFIXES)}. Received {suffix or 'no suffix'}."
+        )
+    return SUFFIXES[suffix]
+
+
+def _torch_tensor(array: np.ndarray, arrays: list[np.ndarray]) -> Call:
+    kind = _STORAGES.get(array.dtype.name)
+    if kind is None:
+        raise CheckpointError(
+            f"Invalid tensor. Expected a dtype of PyTorch. Received {array.dtype.name}."
+        )
+    array = _little(array)
+    key = str(len(arrays))
+    arrays.append(array)
+    storage = Persistent(("storage", Global("torch", kind), key, "cpu", array.size))
+    strides = tuple(step // array.itemsize for step in array.strides)
+    hooks = Call(Global("collections", "OrderedDict"), ())
+    arguments = (storage, 0, array.shape, strides, False, hooks)
+    return Call(Global("torch._utils", "_rebuild_tensor_v2"), arguments)
+
+
+def _numpy_array(array: np.ndarray) -> Call:
+    if array.dtype.kind not in "biufcSU":
+        raise CheckpointError(
+            f"Invalid tensor. Expected numbers. Received an array of {array.dtype.name}."
+        )
+    array = _little(array)
+    kind = array.dtype
+    # The names of NumPy 1, which NumPy 2 keeps for old files; Jittor needs NumPy 1.
+    code = kind.str[1:]
+    order = "|" if kind.itemsize == 1 or kind.kind == "S" else "<"
+    size = (kind.itemsize, 1 if kind.kind == "S" else 4) if kind.kind in "SU" else (-1, -1)
+    state = (3, order, None, None, None, *size, 0)
+    dtype = Call(Global("numpy", "dtype"), (code, False, True), state)
+    return Call(
+        Global("numpy.core.multiarray", "_reconstruct"),
+        (Global("numpy", "ndarray"), (0,), b"b"),
+        (1, array.shape, dtype, False, array.tobytes()),
+    )
+
+
+def _little(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _record(archive: zipfile.ZipFile, name: str, content: bytes | np.ndarray) -> None:
+    """Stores one record whose bytes start at a multiple of 64, as PyTorch does for mapping."""
+    data = content.reshape(-1).view(np.uint8).data if isinstance(content, np.ndarray) else content
+    entry = zipfile.ZipInfo(f"{_ROOT}/{name}", _EPOCH)
+    entry.file_size = len(data)
+    big = entry.file_size * 1.05 > zipfile.ZIP64_LIMIT
+    assert archive.fp is not None
+    start = archive.fp.tell() + _LOCAL_HEADER + len(entry.filename) + (_ZIP64_FIELD if big else 0)
+    padding = -(start + 4) % _ALIGNMENT
+    entry.extra = struct.pack("<HH", _PADDING_ID, padding) + b"Z" * padding
+    with archive.open(entry, "w", force_zip64=big) as file:
+        file.write(data)
