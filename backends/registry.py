@@ -103,11 +103,12 @@ def backend_of(value: Any) -> str:
     kind = type(value)
     name = _by_type.get(kind)
     if name is None:
-        name = _by_type[kind] = _look_up(kind)
+        name = _by_type[kind] = backend_of_type(kind)
     return name
 
 
-def _look_up(kind: type) -> str:
+def backend_of_type(kind: type) -> str:
+    """Name of the backend that the class of a tensor or module belongs to; see :func:`backend_of`."""
     # A framework that was never imported cannot own the value.
     for base in kind.__mro__:
         root = base.__module__.partition(".")[0]
