@@ -3,6 +3,9 @@
 Signatures and meaning: :mod:`unidet.backends.ops`.
 """
 
+# The imported names are looked up on this module.
+# ruff: noqa: F401
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -280,50 +283,3 @@ def no_grad() -> Any:
 def sync(x: Tensor) -> None:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
-
-
-__all__ = [
-    "adaptive_avg_pool2d",
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "argsort",
-    "avg_pool2d",
-    "batch_norm",
-    "batched_nms",
-    "binary_cross_entropy_with_logits",
-    "box_iou",
-    "conv2d",
-    "cross_entropy",
-    "cumsum",
-    "dropout",
-    "gather",
-    "group_norm",
-    "index_put",
-    "interpolate",
-    "layer_norm",
-    "linear",
-    "log_softmax",
-    "logsumexp",
-    "masked_select",
-    "matmul",
-    "max",
-    "max_pool2d",
-    "mean",
-    "min",
-    "nms",
-    "nonzero",
-    "one_hot",
-    "scatter_add",
-    "sigmoid_focal_loss",
-    "smooth_l1",
-    "soft_nms",
-    "softmax",
-    "sort",
-    "sum",
-    "take",
-    "topk",
-    "unique",
-    "var",
-]
