@@ -19,6 +19,7 @@ PROVIDERS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
     "PIL": "pillow",
+    "absl": "absl-py",
     "jittor_utils": "jittor",
     "jittor_core": "jittor",
     "pkg_resources": "setuptools",
