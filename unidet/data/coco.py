@@ -173,9 +173,9 @@ def _images(entries: Iterable[Any], folder: Path, bad: _Bad) -> dict[int, ImageR
         if not isinstance(entry, dict) or not is_id(entry.get("id")):
             bad(where, "no integer 'id'")
             continue
-        file_name = entry.get("file_name") or _name_of_url(entry.get("coco_url"))
+        file_name = image_name(entry)
         sizes = [entry.get("width") or 0, entry.get("height") or 0]
-        if not isinstance(file_name, str) or not file_name:
+        if file_name is None:
             bad(where, "no 'file_name'")
         elif entry["id"] in records:
             bad(where, f"'id' {entry['id']} occurs twice")
@@ -184,7 +184,7 @@ def _images(entries: Iterable[Any], folder: Path, bad: _Bad) -> dict[int, ImageR
         else:
             records[entry["id"]] = ImageRecord(
                 id=entry["id"],
-                path=_find(folder, file_name),
+                path=find_image(folder, file_name),
                 file_name=file_name,
                 width=int(sizes[0]),
                 height=int(sizes[1]),
@@ -193,12 +193,15 @@ def _images(entries: Iterable[Any], folder: Path, bad: _Bad) -> dict[int, ImageR
     return records
 
 
-def _name_of_url(url: Any) -> str | None:
-    """LVIS v1 has no file name but ``.../val2017/000000123.jpg``."""
-    return "/".join(PurePosixPath(url).parts[-2:]) if isinstance(url, str) else None
+def image_name(entry: Mapping[str, Any]) -> str | None:
+    """``file_name``, or for LVIS v1 the end of ``coco_url``: ``val2017/000000123.jpg``."""
+    name, url = entry.get("file_name"), entry.get("coco_url")
+    if isinstance(name, str) and name:
+        return name
+    return "/".join(PurePosixPath(url).parts[-2:]) if isinstance(url, str) and url else None
 
 
-def _find(folder: Path, file_name: str) -> Path:
+def find_image(folder: Path, file_name: str) -> Path:
     """The file, also where a copy of the data dropped sub-folders or the COCO 2014 prefix."""
     path = folder / file_name
     if path.exists():

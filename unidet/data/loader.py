@@ -83,9 +83,7 @@ class Loader:
                 "Invalid value for `shard`. Expected (index, number) with 0 <= index < number. "
                 f"Received {shard!r}."
             )
-        self.datasets = (
-            (datasets,) if isinstance(datasets, DetectionDataset) else tuple(datasets)
-        )
+        self.datasets = (datasets,) if isinstance(datasets, DetectionDataset) else tuple(datasets)
         self.preprocess, self.batch_size, self.seed = preprocess, batch_size, seed
         self.shuffle, self.drop_last, self.num_workers = shuffle, drop_last, num_workers
         self.group_by_aspect_ratio, self.shard, self.on_bad = group_by_aspect_ratio, shard, on_bad
@@ -225,6 +223,4 @@ def _split(
 
 def _at_least(name: str, value: int, low: int) -> None:
     if value < low:
-        raise ValueError(
-            f"Invalid value for `{name}`. Expected {low} or more. Received {value!r}."
-        )
+        raise ValueError(f"Invalid value for `{name}`. Expected {low} or more. Received {value!r}.")

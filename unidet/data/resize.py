@@ -89,9 +89,7 @@ def resize_bytes(rule: str, image: np.ndarray, size: Size) -> np.ndarray:
     if rule in ("detectron2", "detr"):
         return np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
     smaller = h <= image.shape[0] and w <= image.shape[1]
-    return cv2.resize(
-        image, (w, h), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    )
+    return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
 def resize_float(rule: str, image: np.ndarray, size: Size) -> np.ndarray:
@@ -115,9 +113,7 @@ def _skimage_like(image: np.ndarray, size: Size) -> np.ndarray:
     low, high = image.min(), image.max()
     rows, columns = (_gaussian(old / new) for old, new in zip(image.shape, size))
     if len(rows) > 1 or len(columns) > 1:
-        image = cv2.sepFilter2D(
-            image, cv2.CV_32F, columns, rows, borderType=cv2.BORDER_REFLECT_101
-        )
+        image = cv2.sepFilter2D(image, cv2.CV_32F, columns, rows, borderType=cv2.BORDER_REFLECT_101)
     for axis in (0, 1):
         image = _blend(image, axis, *_mirrored_neighbours(image.shape[axis], size[axis]))
     return np.clip(image, low, high)

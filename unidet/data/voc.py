@@ -33,6 +33,12 @@ class VocObject:
     corners: tuple[float, float, float, float]
     difficult: bool
 
+    @property
+    def xywh(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height, counted from 0; width 0 where both corners coincide."""
+        x1, y1, x2, y2 = self.corners
+        return x1 - 1, y1 - 1, x2 - x1 + (x2 > x1), y2 - y1 + (y2 > y1)
+
 
 @dataclass
 class VocFile:
@@ -148,8 +154,8 @@ def load_voc(
     """
     check_on_bad(on_bad)
     root = Path(root)
-    stems = _split_names(root, split)
-    folder = Path(images_dir) if images_dir is not None else _images_dir(root)
+    stems = voc_split(root, split)
+    folder = Path(images_dir) if images_dir is not None else voc_images_dir(root)
     skipped: list[str] = []
     files = _read_all(root, stems, on_bad, skipped)
     names = tuple(class_names) if class_names is not None else _all_names(root, files)
@@ -160,7 +166,7 @@ def load_voc(
         _report(content.problems, on_bad, skipped)
         where = root / "Annotations" / f"{stem}.xml"
         usable = _usable(content, label_of, str(where), skipped)
-        path = _image_path(folder, stem, content.file_name)
+        path = voc_image_path(folder, stem, content.file_name)
         images.append(ImageRecord(number, path, path.name, content.width, content.height))
         annotations.append(_pack(usable, label_of, next_id))
         next_id += len(usable)
@@ -174,7 +180,8 @@ def load_voc(
     )
 
 
-def _split_names(root: Path, split: str) -> list[str]:
+def voc_split(root: Path, split: str) -> list[str]:
+    """Names, without suffix, of the images of a split."""
     lists = root / "ImageSets" / "Main"
     path = lists / f"{split}.txt"
     if not path.is_file():
@@ -198,14 +205,16 @@ def _split_names(root: Path, split: str) -> list[str]:
     return stems
 
 
-def _images_dir(root: Path) -> Path:
+def voc_images_dir(root: Path) -> Path:
+    """The folder of images of a VOC folder."""
     for name in ("JPEGImages", "images"):
         if (root / name).is_dir():
             return root / name
     raise UserError(f"Invalid VOC folder {root}. Expected a folder JPEGImages or images in it.")
 
 
-def _image_path(folder: Path, stem: str, file_name: str) -> Path:
+def voc_image_path(folder: Path, stem: str, file_name: str) -> Path:
+    """The image that belongs to an annotation file, by its stem or else by the name in it."""
     # The name inside the XML is often wrong, and could point out of the folder.
     named = folder / Path(file_name.replace("\\", "/")).name
     for candidate in (*(folder / f"{stem}{s}" for s in _SUFFIXES), named):
@@ -214,9 +223,7 @@ def _image_path(folder: Path, stem: str, file_name: str) -> Path:
     return folder / f"{stem}.jpg"
 
 
-def _read_all(
-    root: Path, stems: list[str], on_bad: str, skipped: list[str]
-) -> dict[str, VocFile]:
+def _read_all(root: Path, stems: list[str], on_bad: str, skipped: list[str]) -> dict[str, VocFile]:
     files = {}
     for stem in stems:
         try:
@@ -258,10 +265,9 @@ def _usable(
 ) -> list[VocObject]:
     kept = []
     for item in content.objects:
-        x1, y1, x2, y2 = item.corners
         if item.name not in label_of:
             continue
-        if x1 == x2 or y1 == y2:
+        if 0 in item.xywh[2:]:
             skipped.append(f"{where}: zero area: {item.name} {item.corners}")
         else:
             kept.append(item)
@@ -269,12 +275,8 @@ def _usable(
 
 
 def _pack(objects: list[VocObject], label_of: dict[str, int], first_id: int) -> Annotations:
-    boxes = []
-    for item in objects:
-        x1, y1, x2, y2 = item.corners
-        boxes.append((x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1))
     return Annotations.build(
-        boxes,
+        [o.xywh for o in objects],
         [label_of[o.name] for o in objects],
         ignore=[o.difficult for o in objects],
         ids=list(range(first_id, first_id + len(objects))),

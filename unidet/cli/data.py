@@ -1,0 +1,192 @@
+"""``unidet data``: checks, subsets, conversion and generated scenes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unidet.errors import UserError
+
+if TYPE_CHECKING:
+    from unidet.data.dataset import DetectionDataset
+
+_DESCRIPTION = "Check annotation files, draw subsets, convert VOC to COCO form, generate scenes."
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``data`` and its four sub-commands."""
+    parser = subparsers.add_parser(
+        "data", help="check, sample, convert or generate data", description=_DESCRIPTION
+    )
+    actions = parser.add_subparsers(dest="data_command", metavar="ACTION", required=True)
+    _add_check(actions)
+    _add_subset(actions)
+    _add_convert(actions)
+    _add_scenes(actions)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs one sub-command; returns 0, or 1 where ``check`` found defects."""
+    actions = {"check": _check, "subset": _subset, "convert": _convert, "scenes": _scenes}
+    status: int = actions[args.data_command](args)
+    return status
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="COCO-form JSON file, or the folder of a VOC data set")
+    parser.add_argument("--images", help="folder of the images")
+    parser.add_argument("--split", help="VOC only: name of a list in ImageSets/Main")
+    parser.add_argument("--classes", help="keep these, in order, separated by commas")
+
+
+def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "check",
+        help="find defects of annotation and image files",
+        description="Lists all defects. Exit status 1 where there are any; notes do not count.",
+    )
+    parser.add_argument("annotations", nargs="+", help="COCO-form JSON files, or VOC folders")
+    parser.add_argument(
+        "--images", help="folder of the images; without it those of JSON files are not looked at"
+    )
+    parser.add_argument("--split", help="VOC only: name of a list in ImageSets/Main")
+    parser.add_argument("--no-decode", action="store_true", help="only look whether images exist")
+    parser.add_argument(
+        "--all", action="store_true", help="print every finding, not five of a kind"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all findings here")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+
+
+def _add_subset(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "subset",
+        help="draw a seeded random part of a data set",
+        description="Writes a COCO-form file with some of the images and all of the categories.",
+    )
+    _add_source(parser)
+    parser.add_argument("--out", required=True, metavar="FILE", help="COCO-form JSON to write")
+    share = parser.add_mutually_exclusive_group(required=True)
+    share.add_argument("--percent", type=float, help="share of the images, above 0, at most 100")
+    share.add_argument("--count", type=int, help="number of images")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+
+
+def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "convert",
+        help="write a VOC folder as a COCO-form file",
+        description="Boxes are converted from VOC's 1-based corners; difficult objects are "
+        "marked with ignore.",
+    )
+    _add_source(parser)
+    parser.add_argument("--out", required=True, metavar="FILE", help="COCO-form JSON to write")
+    parser.add_argument(
+        "--on-bad", choices=("error", "skip"), default="error", help="what to do with bad entries"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+
+
+def _add_scenes(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "scenes",
+        help="generate pictures of shapes with annotations",
+        description="Writes OUT/images and OUT/annotations.json.",
+    )
+    parser.add_argument("out", help="folder to make")
+    parser.add_argument("--count", type=int, default=64, help="number of pictures (default 64)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(240, 320), metavar=("H", "W"), help="in pixels"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the series (default 0)")
+    parser.add_argument("--start", type=int, default=0, help="number of the first picture")
+    parser.add_argument("--classes", help="shapes to draw, separated by commas")
+    parser.add_argument("--max-objects", type=int, default=6, help="most objects in a picture")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier scenes in OUT")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [n.strip() for n in text.split(",") if n.strip()]
+
+
+def _check(args: argparse.Namespace) -> int:
+    from unidet.data.check import check_dataset, check_voc
+    from unidet.data.convert import write_json
+
+    decode = not args.no_decode
+    reports = [
+        check_voc(path, _split(args, path), args.images, decode=decode)
+        if Path(path).is_dir()
+        else check_dataset(path, args.images, decode=decode)
+        for path in args.annotations
+    ]
+    for report in reports:
+        print(report.summary(limit=0 if args.all else 5))
+    if args.json:
+        content = {"files": [report.to_dict() for report in reports]}
+        write_json(content, args.json, overwrite=args.overwrite)
+    return int(any(report.defects for report in reports))
+
+
+def _subset(args: argparse.Namespace) -> int:
+    from unidet.data.convert import write_coco
+    from unidet.data.subset import random_subset, subset_table
+
+    whole = _load(args, on_bad="error")
+    part = random_subset(whole, percent=args.percent, count=args.count, seed=args.seed)
+    path = write_coco(part, args.out, overwrite=args.overwrite)
+    print(subset_table([("before", whole), ("after", part)]))
+    print(f"Written: {path}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from unidet.data.convert import write_coco
+
+    dataset = _load(args, on_bad=args.on_bad)
+    path = write_coco(dataset, args.out, overwrite=args.overwrite)
+    for line in dataset.skipped:
+        print(f"Left out: {line}")
+    print(
+        f"Written: {path} ({len(dataset):,} images, {dataset.num_boxes:,} boxes, "
+        f"{dataset.num_classes:,} classes)"
+    )
+    return 0
+
+
+def _split(args: argparse.Namespace, source: str | Path) -> str:
+    if not args.split:
+        raise UserError(f"Missing --split. Expected a list of {source}/ImageSets/Main.")
+    return str(args.split)
+
+
+def _load(args: argparse.Namespace, on_bad: str) -> DetectionDataset:
+    from unidet.data.coco import load_coco
+    from unidet.data.voc import load_voc
+
+    source, names = Path(args.source), _names(args.classes)
+    if not source.is_dir():
+        folder = args.images or source.parent
+        return load_coco(source, folder, class_names=names, on_bad=on_bad)
+    split = _split(args, source)
+    return load_voc(source, split, class_names=names, images_dir=args.images, on_bad=on_bad)
+
+
+def _scenes(args: argparse.Namespace) -> int:
+    from unidet.data.scenes import SCENE_CLASSES, generate_scenes
+
+    names = _names(args.classes)
+    path = generate_scenes(
+        args.out,
+        args.count,
+        size=(args.size[0], args.size[1]),
+        seed=args.seed,
+        classes=SCENE_CLASSES if names is None else names,
+        max_objects=args.max_objects,
+        start=args.start,
+        overwrite=args.overwrite,
+    )
+    print(f"Written: {path} ({args.count:,} images)")
+    return 0
