@@ -1,3 +1,55 @@
-"""Object detection written once, run natively on PyTorch and Jittor."""
+"""Object detection written once, run natively on PyTorch and Jittor.
+
+::
+
+    import unidet
+
+    model = unidet.create_model("retinanet_r18_fpn", num_classes=3, backend="torch")
+    report = unidet.load_weights(model, "weights.pth")
+    detector = unidet.Detector("runs/demo/best.safetensors", backend="jittor")
+    result = detector("photo.jpg", score_threshold=0.3)
+
+Importing the package loads neither framework; each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unidet.detector import Detector as Detector
+    from unidet.evaluation import evaluate_model as evaluate_model
+    from unidet.models import create_model as create_model
+    from unidet.parity import certify as certify
+    from unidet.structures import Batch as Batch
+    from unidet.structures import Detections as Detections
+    from unidet.structures import Targets as Targets
+    from unidet.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "Batch": "unidet.structures",
+    "Detections": "unidet.structures",
+    "Detector": "unidet.detector",
+    "Targets": "unidet.structures",
+    "certify": "unidet.parity",
+    "create_model": "unidet.models",
+    "evaluate_model": "unidet.evaluation",
+    "load_weights": "unidet.weights",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

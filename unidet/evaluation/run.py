@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from unidet.backends import nn, ops
 from unidet.evaluation.coco import evaluate_coco
 from unidet.structures import Batch, Detections
 
@@ -69,12 +70,11 @@ def evaluate_model(
 
 def predictions(
     model: Any, loader: Iterable[Batch]
-) -> Iterable[tuple[Batch, Sequence[Detections]]]:
+) -> Iterator[tuple[Batch, Sequence[Detections]]]:
     """Yields each batch with the detections of its images.
 
     The model is in evaluation mode while the generator runs and afterwards in the mode it came in.
     """
-    from unidet.backends import nn, ops
 
     like = next(iter(nn.parameters(model).values()))
     training = bool(model.training)

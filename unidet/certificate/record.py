@@ -1,0 +1,143 @@
+"""Running one side and handing every array to a sink, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from unidet.backends import nn, ops, optim
+from unidet.backends.module import neutral_class
+from unidet.backends.registry import backend_of
+from unidet.structures import Batch, Detections
+
+#: Receives the kind ("layer", "output", "loss", "gradient", "detections"), a name and an array.
+Sink = Callable[[str, str, np.ndarray], None]
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.Identity)
+
+
+def run_side(model: Any, batch: Batch, sink: Sink, *, gradients: bool = True) -> None:
+    """Runs a model on a batch and hands over what it computes.
+
+    First the forward pass in evaluation mode with every layer's answer, the raw outputs and the
+    kept detections; then, where the batch has targets, the losses and their gradients in training
+    mode, where only dropout stays off, whose masks the frameworks draw differently. Norm
+    statistics are restored afterwards.
+
+    Args:
+        model: a model of either backend; left as it was.
+        batch: images, and targets for the losses.
+        sink: called with each array; nothing is kept here.
+        gradients: whether losses and gradients are computed.
+    """
+    training = bool(model.training)
+    before = nn.state_arrays(model)
+    like = next(iter(nn.parameters(model).values()))
+    try:
+        model.eval()
+        with ops.no_grad():
+            handles = _watch(model, sink)
+            try:
+                outputs = model(ops.asarray(batch.images, like=like))
+            finally:
+                for handle in handles:
+                    handle.remove()
+            for name, array in flatten(outputs):
+                sink("output", name, array)
+            for index, found in enumerate(model.predict(outputs, batch)):
+                sink("detections", str(index), pack_detections(found))
+        del outputs
+        if gradients and batch.targets and nn.trainable(model):
+            _losses(model, batch, like, sink)
+    finally:
+        nn.load_arrays(model, before)
+        model.train(training)
+
+
+def _watch(model: Any, sink: Sink) -> list[Any]:
+    """Hooks on all modules that compute something, in the order in which they finish."""
+    calls: dict[str, int] = {}
+
+    def watcher(name: str) -> Callable[..., None]:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            for path, array in flatten(output):
+                sink("layer", f"{label}.{path}" if path else label, array)
+
+        return hook
+
+    return [
+        module.register_forward_hook(watcher(name))
+        for name, module in model.named_modules()
+        if name and not issubclass(neutral_class(module), _CONTAINERS)
+    ]
+
+
+def _losses(model: Any, batch: Batch, like: Any, sink: Sink) -> None:
+    model.train()
+    for _, module in model.named_modules():
+        if issubclass(neutral_class(module), nn.Dropout):
+            module.eval()
+    optimizer = optim.create("sgd", model, lr=0.0)
+    losses = model.losses(model(ops.asarray(batch.images, like=like)), batch.targets)
+    total = None
+    for value in losses.values():
+        total = value if total is None else total + value
+    for name, value in losses.items():
+        sink("loss", name, np.asarray(ops.item(value), np.float64))
+    optimizer.backward(total)
+    found = optimizer.gradients()
+    for name, parameter in nn.trainable(model).items():
+        gradient = found.get(name)
+        # torch has no gradient where Jittor has zeros: the parameter took no part.
+        sink(
+            "gradient",
+            name,
+            np.zeros(ops.shape(parameter), np.float32)
+            if gradient is None
+            else ops.to_numpy(gradient),
+        )
+
+
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays of nested dicts, lists and tuples of tensors and numbers, with their paths."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from flatten(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple)) and value and all(map(_is_number, value)):
+        yield path, np.asarray(value)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{path}.{index}" if path else str(index))
+    elif _is_number(value) or isinstance(value, np.ndarray):
+        yield path, np.asarray(value)
+    elif value is not None and not isinstance(value, str):
+        try:
+            backend_of(value)
+        except TypeError:
+            fields = getattr(value, "__dict__", None)
+            if fields:
+                yield from flatten(fields, path)
+            return
+        yield path, ops.to_numpy(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, np.generic))
+
+
+def pack_detections(found: Detections) -> np.ndarray:
+    """``(n, 6)`` float64: corners, score, label."""
+    columns = [found.boxes_xyxy, found.scores[:, None], found.labels[:, None]]
+    return np.concatenate([c.astype(np.float64) for c in columns], axis=1)
+
+
+def unpack_detections(array: np.ndarray) -> Detections:
+    """Inverse of :func:`pack_detections`."""
+    return Detections(
+        array[:, :4].astype(np.float32),
+        array[:, 4].astype(np.float32),
+        array[:, 5].astype(np.int64),
+    )

@@ -1,0 +1,213 @@
+"""`unidet eval`: the COCO table of a checkpoint, or the check of a results file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unidet.data import DetectionDataset
+    from unidet.detector import Detector
+    from unidet.evaluation import EvaluationResult
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="print the COCO table of a checkpoint; check a results file",
+        description="Runs a checkpoint over annotated images and prints COCO's twelve lines and "
+        "the AP of each class. With --check-results, looks for everything in a results file that "
+        "an evaluation server would refuse, and scores it where the annotations hold boxes.",
+    )
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="checkpoint of unidet")
+    parser.add_argument(
+        "--data", metavar="ANN", help="annotations; for voc ROOT/ImageSets/Main/SPLIT.txt"
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder of the images")
+    parser.add_argument("--format", choices=("coco", "voc"), default="coco", help="default: coco")
+    parser.add_argument("--backend", choices=("torch", "jittor"), help="framework to run on")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="reading threads")
+    parser.add_argument(
+        "--max-detections", type=int, default=100, metavar="N", help="per image; default: 100"
+    )
+    parser.add_argument("--json", metavar="OUT", help="write metrics of the whole and each class")
+    parser.add_argument("--results", metavar="OUT", help="write the detections in COCO result form")
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="draw ground truth and predictions side by side"
+    )
+    parser.add_argument(
+        "--max-pictures", type=int, default=50, metavar="N", help="default: 50; 0 means all"
+    )
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.3, metavar="T", help="of the pictures alone"
+    )
+    parser.add_argument("--check-results", metavar="F", help="check this file in place of a model")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from unidet.errors import UserError
+
+    if not args.data:
+        raise UserError("Missing option --data. Expected the annotation file.")
+    if args.check_results:
+        return _check(args)
+    if not args.checkpoint:
+        raise UserError("Missing argument CHECKPOINT. Expected a checkpoint of unidet.")
+    if not args.images and args.format == "coco":
+        raise UserError("Missing option --images. Expected the folder of the images.")
+    return _evaluate(args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from unidet.evaluation import check_results, evaluate_coco, read_results
+
+    truth = read_results(args.data)
+    _check_truth(args.data, truth)
+    results = read_results(args.check_results)
+    report = check_results(results, truth)
+    print(report.text())
+    if report.ok and truth.get("annotations"):
+        scores = evaluate_coco(truth, results)
+        print(scores.table)
+        if args.json:
+            _write_json(args.json, {"metrics": scores.metrics, "per_class": scores.per_class})
+    return 0 if report.ok else 1
+
+
+def _check_truth(path: str, truth: Any) -> None:
+    from unidet.errors import UserError
+
+    if not isinstance(truth, dict) or not {"images", "categories"} <= set(truth):
+        raise UserError(
+            f"Invalid annotations {path}. Expected an object with images and categories."
+        )
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from unidet.data import Loader
+    from unidet.data.sources import load_dataset
+    from unidet.detector import Detector
+    from unidet.evaluation import CocoScores, evaluate_model, write_results
+
+    spec = {"format": args.format, "annotations": args.data, "images": args.images}
+    dataset = load_dataset(spec)
+    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    _check_classes(detector, dataset)
+    loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
+    with _Progress(len(dataset)) as progress:
+        result = evaluate_model(
+            detector.model,
+            loader,
+            dataset,
+            max_detections=args.max_detections,
+            progress=progress,
+        )
+    print(result.table)
+    print()
+    print(CocoScores(result.metrics, result.per_class, result.table).class_table())
+    print(f"\n{result.images_per_second:.2f} images a second on {detector.backend}")
+    if args.results:
+        write_results(args.results, result.results)
+    if args.json:
+        _write_json(args.json, _summary(args, detector, result))
+    if args.pictures:
+        _pictures(args, dataset, result)
+    return 0
+
+
+def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
+    from unidet.errors import UserError
+
+    names = detector.class_names
+    if names is not None and len(names) != dataset.num_classes:
+        raise UserError(
+            f"Invalid value for `--data`. Expected the {len(names)} classes of the checkpoint "
+            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}). "
+            f"Received {dataset.num_classes}."
+        )
+    if names is not None and tuple(names) != dataset.class_names:
+        pairs = zip(names, dataset.class_names)
+        first = next(f"{a!r} and {b!r}" for a, b in pairs if a != b)
+        print(f"warning: classes of the checkpoint and the data differ in name: {first}")
+
+
+class _Progress:
+    """A bar on a terminal, silent elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("images", total=total)
+
+    def __call__(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._bar.stop()
+
+
+def _summary(
+    args: argparse.Namespace, detector: Detector, result: EvaluationResult
+) -> dict[str, Any]:
+    return {
+        "checkpoint": str(args.checkpoint),
+        "data": str(args.data),
+        "backend": detector.backend,
+        "metrics": result.metrics,
+        "per_class": result.per_class,
+        "images_per_second": result.images_per_second,
+    }
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    from unidet.evaluation.results import write_text
+
+    write_text(Path(path), json.dumps(content, indent=2) + "\n")
+
+
+def _pictures(
+    args: argparse.Namespace, dataset: DetectionDataset, result: EvaluationResult
+) -> None:
+    from unidet.structures import Detections
+    from unidet.visualization import side_by_side, write_image
+
+    of_image: dict[int, list[dict[str, Any]]] = {}
+    for entry in result.results:
+        of_image.setdefault(entry["image_id"], []).append(entry)
+    count = min(len(dataset), args.max_pictures or len(dataset))
+    for index in range(count):
+        record = dataset.images[index]
+        found = Detections.from_coco(
+            of_image.get(record.id, []), dataset.category_ids, dataset.class_names
+        )
+        picture = side_by_side(
+            dataset.read(index),
+            dataset.targets(index),
+            found,
+            class_names=dataset.class_names,
+            score_threshold=args.score_threshold,
+            title=record.file_name,
+        )
+        write_image(Path(args.pictures) / f"{Path(record.file_name).stem}.jpg", picture)
+    print(f"{count} pictures in {args.pictures}")

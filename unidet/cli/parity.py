@@ -1,0 +1,121 @@
+"""`unidet parity`: the same model on two frameworks, compared layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unidet.structures import Batch
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "parity",
+        help="prove that a model gives the same numbers on both frameworks",
+        description="Runs a model with the same weights on two frameworks and compares every "
+        "layer, the outputs, the losses, the gradients and the kept detections. Exit status 0 "
+        "means PASS, 1 FAIL. Where only one framework is installed, --record writes what one "
+        "side computes and --check compares the other side with it on another machine.",
+    )
+    parser.add_argument(
+        "model",
+        metavar="CONFIG|CHECKPOINT",
+        help="checkpoint of unidet, config, or name of a model (fresh weights)",
+    )
+    parser.add_argument("--image", metavar="F", help="photo in place of the seeded images")
+    parser.add_argument("--json", metavar="OUT", help="write the certificate (*.parity.json)")
+    parser.add_argument(
+        "--backends", default="torch,jittor", metavar="A,B", help="default: torch,jittor"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and images")
+    parser.add_argument(
+        "--no-gradients", action="store_true", help="leave out losses and gradients"
+    )
+    parser.add_argument("--record", metavar="F", help="run one side and write it to this .npz")
+    parser.add_argument("--check", metavar="F", help="run one side against this .npz")
+    parser.add_argument(
+        "--backend", choices=("torch", "jittor"), help="framework for --record and --check"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from rich.console import Console
+
+    from unidet.certificate.report import print_certificate
+    from unidet.errors import UserError
+
+    if args.record and args.check:
+        raise UserError("Invalid options. Expected one of --record and --check. Received both.")
+    certificate = _certificate(args)
+    if certificate is None:
+        return 0
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    print_certificate(certificate, console)
+    if args.json:
+        print(certificate.save(args.json))
+    return 0 if certificate.passed else 1
+
+
+def _certificate(args: argparse.Namespace) -> Any:
+    from unidet import parity
+
+    config, arrays = _model(args.model)
+    gradients = not args.no_gradients
+    if args.check:
+        model = parity.build(config, arrays, args.backend, seed=args.seed)
+        return parity.check(model, args.check)
+    if args.record:
+        model = parity.build(config, arrays, args.backend, seed=args.seed)
+        batch = _batch(args, model) or parity.fixed_batch(model, seed=args.seed)
+        parity.record(model, batch, args.record, config=config, gradients=gradients)
+        print(args.record)
+        return None
+    backends = tuple(name.strip() for name in args.backends.split(","))
+    batch = None
+    if args.image:
+        batch = _batch(args, parity.build(config, arrays, backends[0], seed=args.seed))
+    return parity.certify(
+        config, arrays, batch=batch, backends=backends, gradients=gradients, seed=args.seed
+    )
+
+
+def _batch(args: argparse.Namespace, model: Any) -> Batch | None:
+    """The photo as the model wants it; without boxes there are no losses to compare."""
+    from unidet.visualization.draw import read_image
+
+    if not args.image:
+        return None
+    batch = model.preprocess.batch([read_image(args.image)])
+    batch.targets = []
+    return batch
+
+
+def _model(text: str) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
+    """Config and weights of a checkpoint, a config file, a shipped config or a model's name."""
+    from pathlib import Path
+
+    from unidet.checkpoint import load_checkpoint
+    from unidet.config import load_config, shipped
+    from unidet.errors import UserError, suggestion
+    from unidet.models import MODELS
+
+    if Path(text).suffix == ".safetensors":
+        content = load_checkpoint(text)
+        return dict(content.model), content.arrays
+    if text in MODELS:
+        return {"name": text, "arguments": {}}, None
+    if Path(text).is_file() or text.removesuffix(".yaml") in shipped():
+        chosen = load_config(text).model
+        return {"name": chosen.name, "arguments": dict(chosen.arguments)}, None
+    known = [*shipped(), *MODELS]
+    raise UserError(
+        "Invalid value for `model`. Expected a checkpoint, a config or the name of a model. "
+        f"Received {text!r}.{suggestion(text, known)}"
+    )

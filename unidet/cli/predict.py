@@ -1,0 +1,113 @@
+"""`unidet predict`: detects objects in photos, draws them and writes them down."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="detect objects in photos, draw them, write COCO-form JSON",
+        description="Draws the detections of each photo into the folder and writes all of them to "
+        "predictions.json there: images, categories and annotations in COCO form, with scores.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of unidet")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photo, or folder of photos")
+    parser.add_argument("--out", default="predictions", metavar="DIR", help="default: predictions")
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.3, metavar="T", help="default: 0.3"
+    )
+    parser.add_argument("--backend", choices=("torch", "jittor"), help="framework to run on")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--no-pictures", action="store_true", help="write the JSON alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import json
+
+    from unidet.detector import Detector
+    from unidet.evaluation.results import write_text
+    from unidet.visualization.draw import draw_detections, read_image, write_image
+
+    paths = image_paths(args.images)
+    out = Path(args.out)
+    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    names = _picture_names(paths)
+    content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
+    for number, (path, name) in enumerate(zip(paths, names), start=1):
+        pixels = read_image(path)
+        found = detector(pixels, score_threshold=args.score_threshold)
+        height, width = pixels.shape[:2]
+        content["images"].append(
+            {"id": number, "file_name": str(path), "width": width, "height": height}
+        )
+        for result in found.to_coco(number):
+            identity = len(content["annotations"]) + 1
+            area = result["bbox"][2] * result["bbox"][3]
+            content["annotations"].append({"id": identity, **result, "area": area, "iscrowd": 0})
+        if not args.no_pictures:
+            write_image(out / name, draw_detections(pixels, found))
+        print(f"{path}: {summary(found.names())}")
+    content["categories"] = [
+        {"id": label, "name": name} for label, name in enumerate(detector.class_names or ())
+    ] or [{"id": i, "name": str(i)} for i in sorted(_used(content["annotations"]))]
+    target = out / "predictions.json"
+    write_text(target, json.dumps(content) + "\n")
+    print(target)
+    return 0
+
+
+def image_paths(given: list[str]) -> list[Path]:
+    """Files as given and the pictures of folders, in the order of their names.
+
+    Raises:
+        UserError: nothing there, or a folder without pictures.
+    """
+    from unidet.errors import UserError
+
+    paths: list[Path] = []
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+            if not inside:
+                raise UserError(f"Invalid folder {path}. Expected pictures in it. Found none.")
+            paths += inside
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise UserError(f"Cannot read image {path}: no such file.")
+    return paths
+
+
+def summary(names: list[str]) -> str:
+    """Counts of each class, such as "2 cat, 1 dog"."""
+    if not names:
+        return "nothing found"
+    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+
+
+def _picture_names(paths: list[Path]) -> list[str]:
+    """Names of the drawn pictures; a number is added where two photos share one."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        suffix = path.suffix.lower() if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        name, number = f"{path.stem}{suffix}", 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}-{number}{suffix}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _used(annotations: list[dict[str, Any]]) -> set[int]:
+    return {annotation["category_id"] for annotation in annotations}
