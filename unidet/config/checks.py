@@ -72,8 +72,18 @@ def _check_data(config: Config, origin: str) -> None:
             f"Missing key `data.train` in {origin}. Expected the training set, because "
             f"`data.format` is {data.format!r}."
         )
+    if len(data.val) > 1:
+        raise ConfigError(
+            f"Invalid value for `data.val` in {origin}. Expected one data set at most. "
+            f"Received {len(data.val)}."
+        )
     for part in ("train", "val"):
         for index, source in enumerate(getattr(data, part)):
+            if source.percent is not None and source.count is not None:
+                raise ConfigError(
+                    f"Invalid value for `data.{part}.{index}.count` in {origin}. Expected no "
+                    f"value, because `percent` is set. Received {source.count}."
+                )
             if not source.annotations:
                 raise ConfigError(
                     f"Missing key `data.{part}.{index}.annotations` in {origin}. Expected a path."

@@ -30,6 +30,11 @@ class SourceConfig:
 
     annotations: str = option("", "annotation file, or the list of a VOC split")
     images: str = option("", "folder of the images")
+    percent: float | None = option(
+        None, "random share of the images, in percent", above=0, high=100
+    )
+    count: int | None = option(None, "random number of the images", low=1)
+    subset_seed: int = option(0, "seed of that choice", low=0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ class DataConfig:
     group_by_aspect_ratio: bool = option(False, "batches hold images of similar shape")
     drop_last: bool = option(False, "leave out the last batch when it is not full")
     cache: bool = option(False, "keep decoded images in memory")
+    class_names: tuple[str, ...] = option((), "use only these classes, in this order")
+    skip_empty: bool = option(False, "train without images that hold no object")
+    on_bad: str = option("error", "what bad entries and images do", choices=("error", "skip"))
 
 
 @dataclass(frozen=True)

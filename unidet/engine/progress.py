@@ -1,0 +1,85 @@
+"""Where a run stands: everything beside tensors that a resumed run needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from unidet.errors import UserError
+
+
+@dataclass
+class Progress:
+    """Counters and running values, all of them JSON.
+
+    Attributes:
+        epoch: epochs finished.
+        batch: batches of the unfinished epoch that were used.
+        step: optimizer steps taken.
+        loss_sum: sum of the losses of the steps of the unfinished epoch.
+        loss_count: number of those steps.
+        epoch_losses: mean loss of each finished epoch.
+        window: sums since the last row of the metrics file.
+        window_count: steps in ``window``.
+        best: best value so far of the metric that chooses the best checkpoint.
+        best_step: step that reached it.
+        evaluated_step: step of the latest evaluation.
+        metrics: values of the latest evaluation.
+        plateau: state of the plateau schedule.
+        watch: state of the divergence watch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    epoch_losses: list[float] = field(default_factory=list)
+    window: dict[str, float] = field(default_factory=dict)
+    window_count: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    evaluated_step: int = -1
+    metrics: dict[str, float] = field(default_factory=dict)
+    plateau: dict[str, Any] = field(default_factory=dict)
+    watch: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], origin: str) -> Progress:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            UserError: keys are missing or unknown; names ``origin``.
+        """
+        known = {f.name for f in fields(cls)}
+        if set(values) != known:
+            raise UserError(
+                f"Invalid training state {origin}. Expected the keys {', '.join(sorted(known))}. "
+                f"Received {', '.join(sorted(values)) or 'none'}."
+            )
+        return cls(**values)
+
+    def add_loss(self, values: dict[str, float]) -> None:
+        """Counts the losses of one step for the epoch and for the metrics file."""
+        self.loss_sum += values["loss"]
+        self.loss_count += 1
+        self.window_count += 1
+        for name, value in values.items():
+            self.window[name] = self.window.get(name, 0.0) + value
+
+    def take_window(self) -> dict[str, float]:
+        """Means since the last call."""
+        means = {name: total / self.window_count for name, total in self.window.items()}
+        self.window, self.window_count = {}, 0
+        return means
+
+    def end_epoch(self) -> float:
+        """Closes the epoch and returns its mean loss."""
+        mean = self.loss_sum / max(self.loss_count, 1)
+        self.epoch_losses.append(mean)
+        self.epoch, self.batch, self.loss_sum, self.loss_count = self.epoch + 1, 0, 0.0, 0
+        return mean

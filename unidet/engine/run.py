@@ -1,0 +1,144 @@
+"""One call that trains: opens the run folder, builds or restores, runs, reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from unidet.backends.registry import resolve as resolve_backend
+from unidet.backends.registry import use
+from unidet.config import Config, dump_config, from_mapping, resolve
+from unidet.engine import setup
+from unidet.engine.checkpointing import Saved, find_state, load_state, publish
+from unidet.engine.display import Display
+from unidet.engine.resume import check_resume
+from unidet.engine.run_folder import RunFolder, write_text
+from unidet.engine.run_log import RunLog
+from unidet.engine.trainer import Trainer
+from unidet.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run leaves.
+
+    Attributes:
+        work_dir: the run's folder.
+        epochs: finished epochs.
+        steps: optimizer steps.
+        epoch_losses: mean loss of each epoch.
+        metrics: of the last evaluation, empty without one.
+        best: best value of ``train.best_metric``, None without an evaluation.
+        best_step: step that reached it.
+        seconds: wall time of this call.
+    """
+
+    work_dir: Path
+    epochs: int
+    steps: int
+    epoch_losses: list[float]
+    metrics: dict[str, float]
+    best: float | None
+    best_step: int | None
+    seconds: float
+
+
+def train(
+    config: Config,
+    *,
+    backend: str | None = None,
+    device: str = "cpu",
+    work_dir: str | Path,
+    resume: str | Path | bool | None = None,
+    seed: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> RunResult:
+    """Trains a model and leaves a run folder.
+
+    Args:
+        config: what to train, on what, and how.
+        backend: "torch" or "jittor"; see :func:`unidet.backends.resolve`.
+        device: "cpu" or "cuda".
+        work_dir: the run's folder.
+        resume: True goes on from the state in ``work_dir``; a path goes on from that run. The
+            state may have been written on either backend.
+        seed: takes the place of ``train.seed``.
+        overwrite: replace an earlier run in ``work_dir``.
+        quiet: print nothing.
+
+    Raises:
+        UserError: bad input, or ``work_dir`` holds a run and neither ``resume`` nor ``overwrite``
+            is given.
+        RunFailedError: the loss diverged, or the disk refused a write; the last saved state is
+            intact.
+    """
+    started = time.perf_counter()
+    backend = resolve_backend(backend)
+    if seed is not None:
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+    config = from_mapping(resolve(config))
+    folder = RunFolder(Path(work_dir))
+    saved, notes = _saved_state(config, folder, resume, overwrite)
+    with use(backend):
+        trainer = Trainer(config, folder, backend=backend, device=device)
+        if saved is not None:
+            trainer.restore(saved)
+        elif config.train.weights:
+            notes.append(setup.load_initial_weights(trainer.model, config.train.weights))
+        _open_folder(folder, config, overwrite=overwrite)
+        progress = trainer.progress
+        with (
+            RunLog(folder, progress.step) as log,
+            Display(trainer.span.total, progress.step, quiet=quiet) as display,
+        ):
+            trainer.attach(log, display)
+            for note in notes:
+                trainer.say(note)
+            trainer.run()
+    return RunResult(
+        folder.root,
+        progress.epoch,
+        progress.step,
+        list(progress.epoch_losses),
+        dict(progress.metrics),
+        progress.best,
+        progress.best_step,
+        time.perf_counter() - started,
+    )
+
+
+def _saved_state(
+    config: Config, folder: RunFolder, resume: str | Path | bool | None, overwrite: bool
+) -> tuple[Saved | None, list[str]]:
+    if not resume:
+        if not folder.is_empty and not overwrite:
+            raise UserError(
+                f"Invalid value for `work_dir`. Expected a new or empty folder. Received "
+                f"{folder.root}, which is not. Go on with --resume, or replace it with --overwrite."
+            )
+        return None, []
+    generation = find_state(folder.root if resume is True else resume)
+    elsewhere = folder.root.resolve() not in generation.resolve().parents
+    if elsewhere and not folder.is_empty and not overwrite:
+        raise UserError(
+            f"Invalid value for `work_dir`. Expected a new folder, because {resume} is another "
+            f"run. Received {folder.root}, which is not empty. Replace it with --overwrite."
+        )
+    saved = load_state(generation)
+    differences = check_resume(saved, config, str(generation.parent))
+    notes = [
+        f"resumed {generation.parent} at step {saved.progress.step}, written on {saved.backend}"
+    ]
+    return saved, notes + [f"changed since: {line}" for line in differences]
+
+
+def _open_folder(folder: RunFolder, config: Config, *, overwrite: bool) -> None:
+    folder.make()
+    if overwrite:
+        folder.clear()
+    write_text(folder.config, dump_config(config))
+    # A run that was killed between saving and publishing has an older last.safetensors.
+    publish(folder)

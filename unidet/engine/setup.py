@@ -1,0 +1,237 @@
+"""From a config to the parts of a run: data sets, loaders, model, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unidet.config import Config, ConfigError, SourceConfig
+from unidet.errors import UserError
+
+if TYPE_CHECKING:
+    from unidet.data import DetectionDataset, Loader
+
+DEVICES = ("cpu", "cuda")
+
+
+def check_device(device: str) -> str:
+    """Returns ``device`` if it is one that models can be moved to.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if device not in DEVICES:
+        raise ValueError(
+            f"Invalid value for `device`. Expected one of {', '.join(DEVICES)}. "
+            f"Received {device!r}."
+        )
+    return device
+
+
+def load_datasets(config: Config, part: str, folder: Path) -> list[DetectionDataset]:
+    """The data sets of ``data.train`` or ``data.val``.
+
+    Args:
+        config: the run's config.
+        part: "train" or "val".
+        folder: where generated scenes go when ``data.root`` is empty.
+
+    Raises:
+        UserError: the data cannot be read, or the sets name different classes.
+    """
+    from unidet.data.sources import load_dataset
+
+    datasets = [load_dataset(spec) for spec in _specs(config, part, folder)]
+    for other in datasets[1:]:
+        if other.class_names != datasets[0].class_names:
+            raise UserError(
+                f"Invalid value for `data.{part}`. Expected data sets with the same classes. "
+                f"Received {datasets[0].name} with {datasets[0].num_classes} and {other.name} with "
+                f"{other.num_classes}, or in another order."
+            )
+    return datasets
+
+
+def _specs(config: Config, part: str, folder: Path) -> list[dict[str, Any]]:
+    data = config.data
+    if data.format == "scenes":
+        scenes = data.scenes
+        root = Path(data.root) if data.root else folder / "data"
+        count, offset = (scenes.train_images, 0) if part == "train" else (scenes.val_images, 1)
+        return [
+            {
+                "format": "scenes",
+                "root": root / part,
+                "scene_count": count,
+                "size": (scenes.height, scenes.width),
+                "seed": 2 * scenes.seed + offset,
+            }
+        ]
+    return [_source(config, source) for source in getattr(data, part)]
+
+
+def _source(config: Config, source: SourceConfig) -> dict[str, Any]:
+    root = Path(config.data.root)
+    spec: dict[str, Any] = {
+        "format": config.data.format,
+        "annotations": root / source.annotations,
+        "images": root / source.images if source.images or config.data.format != "voc" else None,
+        "on_bad": config.data.on_bad,
+        "percent": source.percent,
+        "count": source.count,
+        "subset_seed": source.subset_seed,
+    }
+    if config.data.class_names:
+        spec["class_names"] = config.data.class_names
+    return spec
+
+
+def build_model(
+    config: Config, class_names: Sequence[str], *, backend: str, device: str, seed: int
+) -> Any:
+    """The model with fresh weights, frozen as the config says, on its device.
+
+    Args:
+        config: the run's config.
+        class_names: of the training data; they set ``num_classes`` where the config does not.
+        backend: "torch" or "jittor".
+        device: "cpu" or "cuda".
+        seed: of the fresh weights.
+
+    Raises:
+        UserError: unknown model or argument, or a prefix to freeze that fits nothing.
+    """
+    from unidet.backends import nn
+    from unidet.models import create_model, model_spec
+
+    arguments = dict(config.model.arguments)
+    accepts = model_spec(config.model.name).accepts
+    if "num_classes" not in arguments:
+        arguments["num_classes"] = len(class_names)
+        if "class_names" in accepts:
+            arguments["class_names"] = tuple(class_names)
+    elif arguments["num_classes"] < len(class_names):
+        raise ConfigError(
+            f"Invalid value for `model.arguments.num_classes`. Expected at least the "
+            f"{len(class_names)} classes of the data, or no value. "
+            f"Received {arguments['num_classes']!r}."
+        )
+    model = create_model(config.model.name, backend=backend, seed=seed, **arguments)
+    if config.train.freeze:
+        try:
+            nn.freeze(model, *config.train.freeze)
+        except ValueError as error:
+            raise ConfigError(f"Invalid value for `train.freeze`. {error}") from error
+    return nn.to_device(model, check_device(device))
+
+
+def load_initial_weights(model: Any, path: str) -> str:
+    """Starts from a checkpoint: every tensor of the same name and shape is taken.
+
+    So a checkpoint of another number of classes gives all but its output layers.
+
+    Returns:
+        One line that says what was taken and what was left out.
+
+    Raises:
+        UserError: no such file, or no tensor fits.
+    """
+    from unidet.backends import nn
+    from unidet.checkpoint import read_arrays
+
+    arrays, _ = read_arrays(path)
+    report = nn.load_arrays(model, arrays, strict=False)
+    if not report.loaded:
+        raise UserError(
+            f"Invalid value for `train.weights`. Expected a checkpoint whose tensors fit the "
+            f"model. Received {path}, of which none of {len(arrays)} does."
+        )
+    left = {
+        "without values there": report.missing,
+        "of another shape": [name for name, _, _ in report.mismatched],
+        "unknown to the model": report.unexpected,
+    }
+    parts = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in left.items()
+        if names
+    ]
+    return f"weights from {path}: {len(report.loaded)} tensors taken" + "".join(
+        f"; {part}" for part in parts
+    )
+
+
+def build_loader(
+    config: Config, datasets: Sequence[DetectionDataset], model: Any, *, train: bool, seed: int
+) -> Loader:
+    """Batches for training (shuffled, augmented) or for evaluation (in order, all images).
+
+    Raises:
+        UserError: no images, or an unknown augmentation.
+    """
+    from unidet.data import Loader, create_augmentation
+
+    data = config.data
+    if not train:
+        size = config.evaluation.batch_size or data.batch_size
+        return Loader(
+            list(datasets),
+            model.preprocess,
+            size,
+            num_workers=data.num_workers,
+            on_bad=data.on_bad,
+            cache_images=data.cache,
+        )
+    return Loader(
+        list(datasets),
+        model.preprocess,
+        data.batch_size,
+        augmentations=[create_augmentation(a.name, a.arguments) for a in data.augmentations],
+        shuffle=True,
+        seed=seed,
+        group_by_aspect_ratio=data.group_by_aspect_ratio,
+        drop_last=data.drop_last,
+        num_workers=data.num_workers,
+        on_bad=data.on_bad,
+        cache_images=data.cache,
+        skip_empty=data.skip_empty,
+    )
+
+
+def build_optimizer(config: Config, model: Any, lr: float | None = None) -> Any:
+    """The optimizer of the trainable parameters.
+
+    Args:
+        config: the run's config.
+        model: of either backend.
+        lr: takes the place of the config's rate; the rates of groups keep their ratio to it.
+
+    Raises:
+        ConfigError: a group that fits no parameter.
+    """
+    from unidet.backends import optim
+
+    chosen = config.optimizer
+    base = chosen.lr if lr is None else lr
+    options: dict[str, Any] = {"lr": base, "weight_decay": chosen.weight_decay}
+    if chosen.name == "sgd":
+        options |= {
+            "momentum": chosen.momentum,
+            "dampening": chosen.dampening,
+            "nesterov": chosen.nesterov,
+        }
+    else:
+        options |= {"betas": chosen.betas, "eps": chosen.eps}
+    groups = []
+    for group in chosen.groups:
+        entry: dict[str, Any] = {"match": list(group.match)}
+        if group.lr is not None:
+            entry["lr"] = group.lr if lr is None else group.lr / chosen.lr * lr
+        if group.weight_decay is not None:
+            entry["weight_decay"] = group.weight_decay
+        groups.append(entry)
+    try:
+        return optim.create(chosen.name, model, groups=groups or None, **options)
+    except ValueError as error:
+        raise ConfigError(f"Invalid value for `optimizer`. {error}") from error
