@@ -30,7 +30,8 @@ def truncated_octave_sizes(
 ) -> tuple[tuple[float, ...], ...]:
     """:func:`octave_sizes` cut to whole pixels, as torchvision lists them."""
     return tuple(
-        tuple(float(int(size)) for size in level) for level in octave_sizes(bases, scales_per_octave)
+        tuple(float(int(size)) for size in level)
+        for level in octave_sizes(bases, scales_per_octave)
     )
 
 

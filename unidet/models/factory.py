@@ -56,8 +56,7 @@ def _retinanets() -> dict[str, ModelSpec]:
 def _classifiers() -> dict[str, ModelSpec]:
     accepts = ("num_classes", "norm", "norm_eps", "norm_eval", "stride_in_1x1", "frozen_stages")
     return {
-        f"resnet{depth}": ModelSpec(ResNetClassifier, {"depth": depth}, accepts)
-        for depth in BLOCKS
+        f"resnet{depth}": ModelSpec(ResNetClassifier, {"depth": depth}, accepts) for depth in BLOCKS
     }
 
 
@@ -89,7 +88,8 @@ def create_model(
         backend: ``"torch"`` or ``"jittor"``; see :func:`unidet.backends.resolve`.
         seed: of the weights, which are the same on both backends; ``None`` leaves them at zero,
             which saves time where others are loaded.
-        arguments: take the place of what the name stands for.
+        arguments: take the place of what the name stands for; entries of ``preprocess`` each on
+            their own.
 
     Returns:
         A ``torch.nn.Module`` or a ``jittor.Module``, in evaluation mode.
@@ -105,8 +105,11 @@ def create_model(
                 f"Invalid argument `{key}` for model {name}. Expected one of "
                 f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
             )
+    chosen = {**spec.defaults, **arguments}
+    if isinstance(arguments.get("preprocess"), Mapping):
+        chosen["preprocess"] = {**spec.defaults["preprocess"], **arguments["preprocess"]}
     with nn.initial_seed(seed):
-        model = spec.constructor(**{**spec.defaults, **arguments}, backend=backend)
+        model = spec.constructor(**chosen, backend=backend)
     model.model_name = name
     model.eval()
     return model

@@ -71,9 +71,7 @@ class Bottleneck(nn.Module):
 def _shortcut(inplanes: int, planes: int, stride: int, norm: NormFactory) -> Any:
     if stride == 1 and inplanes == planes:
         return None
-    return nn.Sequential(
-        nn.Conv2d(inplanes, planes, 1, stride=stride, bias=False), norm(planes)
-    )
+    return nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride=stride, bias=False), norm(planes))
 
 
 class ResNet(nn.Module):

@@ -192,9 +192,7 @@ class RetinaNet(nn.Module):
 
     def _box_loss(self, deltas: Any, goal: RetinaNetTargets) -> Any:
         c = self.settings
-        chosen = ops.take(
-            ops.reshape(deltas, (-1, 4)), ops.asarray(goal.positives, like=deltas), axis=0
-        )
+        chosen = ops.take(ops.reshape(deltas, (-1, 4)), goal.positives, axis=0)
         if c.box_loss in ("giou", "diou"):
             measure = giou_loss if c.box_loss == "giou" else diou_loss
             boxes = self.coder.decode(chosen, goal.anchors)

@@ -1,0 +1,225 @@
+"""RetinaNet against the outputs of the peers it reproduces."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.golden.peer_names import native_name, native_state
+from tests.golden.support import Golden, as_targets, matched_share, normalised, padded_batch
+
+from unidet.backends import backend_of, nn, ops
+from unidet.models import create_model
+from unidet.structures import Batch
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+def build(golden: Golden, name: str, family: str, backend: str, **arguments: Any) -> Any:
+    model = create_model(name, backend=backend, seed=None, **arguments)
+    nn.load_arrays(model, native_state(family, golden.state()))
+    return model
+
+
+def run(model: Any, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Outputs, and the stages and pyramid levels as arrays."""
+    seen: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            values = output if isinstance(output, tuple) else (output,)
+            seen[name] = [ops.to_numpy(value) for value in values]
+
+        return hook
+
+    handles = [
+        model.backbone.register_forward_hook(keep("stages")),
+        model.neck.register_forward_hook(keep("levels")),
+    ]
+    with ops.no_grad():
+        images = ops.asarray(batch.images, backend=backend_of(model))
+        outputs = model(images)
+    for handle in handles:
+        handle.remove()
+    return outputs, seen
+
+
+def loss_and_gradient_norms(model: Any, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
+    """Losses of a training step, and the l2 norm of every gradient."""
+    weights = nn.trainable(model)
+    losses: dict[str, Any] = {}
+
+    def total(*_: Any) -> Any:
+        outputs = model(ops.asarray(batch.images, backend=backend_of(model)))
+        losses.update(model.losses(outputs, batch.targets))
+        return losses["loss_cls"] + losses["loss_box"]
+
+    model.train()
+    _, gradients = ops.grad(total, list(weights.values()))
+    norms = {
+        name: float(np.linalg.norm(ops.to_numpy(value).astype(np.float64)))
+        for name, value in zip(weights, gradients)
+    }
+    model.eval()
+    return {name: float(ops.item(value)) for name, value in losses.items()}, norms
+
+
+def check_gradients(
+    golden: Golden, prefix: str, family: str, norms: dict[str, float], rtol: float
+) -> None:
+    keys = [key for key in golden.outputs.files if key.startswith(f"{prefix}/")]
+    assert keys
+    for key in keys:
+        name = native_name(family, key.removeprefix(f"{prefix}/"))
+        assert norms[name] == pytest.approx(float(golden[key]), rel=rtol), key
+
+
+# --- yhenon -------------------------------------------------------------------------------------
+
+
+def yhenon_batch(golden: Golden, index: int) -> Batch:
+    image = normalised(golden.image(index))
+    size = tuple(side + 32 - side % 32 for side in image.shape[1:])
+    batch = padded_batch([image], size)
+    if f"annotations{index}" in golden.outputs:
+        rows = golden[f"annotations{index}"]
+        rows = rows[rows[:, 4] >= 0]
+        batch.targets = [as_targets(rows[:, :4], rows[:, 4])]
+    return batch
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_yhenon(sample_data: Path, backend: str, depth: int) -> None:
+    golden = Golden(sample_data, f"yhenon_retinanet_resnet{depth}")
+    model = build(
+        golden,
+        f"retinanet_r{depth}_fpn_yhenon",
+        "yhenon",
+        backend,
+        num_classes=golden.meta["num_classes"],
+    )
+    for index in range(2 if depth == 18 else 1):
+        batch = yhenon_batch(golden, index)
+        outputs, seen = run(model, batch)
+        for stage, array in zip(("layer1", "layer2", "layer3", "layer4"), seen["stages"]):
+            golden.check(f"{index}/{stage}", array)
+        for level, array in zip(("P3", "P4", "P5", "P6", "P7"), seen["levels"]):
+            golden.check(f"{index}/{level}", array)
+        probabilities = ops.to_numpy(ops.sigmoid(outputs["cls_logits"]))
+        golden.check(f"{index}/classification", probabilities)
+        golden.check(f"{index}/regression", outputs["box_deltas"])
+        if f"{index}/anchors/sample" in golden.outputs:
+            anchors = model.anchors.all_levels(*outputs["layout"])[None]
+            golden.check(f"{index}/anchors", anchors, atol=1e-3)
+        found = model.predict(outputs, batch)[0]
+        assert len(found) == pytest.approx(int(golden[f"det{index}/count"]), rel=5e-3, abs=1)
+        rows = [golden[f"det{index}/{key}"] for key in ("boxes", "scores", "labels")]
+        best = np.argsort(-found.scores, kind="stable")[: len(rows[0]) + 20]
+        assert matched_share(found[best], *rows) >= 0.98
+        if batch.targets:
+            losses, norms = loss_and_gradient_norms(model, batch)
+            expected = golden[f"loss{index}/classification"].item()
+            assert losses["loss_cls"] == pytest.approx(expected, rel=1e-3)
+            expected = golden[f"loss{index}/regression"].item()
+            assert losses["loss_box"] == pytest.approx(expected, rel=1e-3)
+            check_gradients(golden, f"gradnorm{index}", "yhenon", norms, 5e-3)
+
+
+# --- torchvision --------------------------------------------------------------------------------
+
+
+def torchvision_batch(golden: Golden, model: Any) -> Batch:
+    from unidet.data.preprocess import Sample
+
+    samples = []
+    for index in range(2):
+        image = golden.image(index)
+        pixels, size, scale = model.preprocess.apply(image)
+        assert tuple(size) == tuple(golden["resized_sizes"][index])
+        boxes = golden[f"target{index}/boxes"] * np.array([*scale[::-1], *scale[::-1]])
+        targets = as_targets(boxes, golden[f"target{index}/labels"])
+        samples.append(Sample(pixels, image.shape[:2], scale, targets))
+    return model.preprocess.collate(samples)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_torchvision(sample_data: Path, backend: str, version: str) -> None:
+    folder = "torchvision_retinanet_resnet50_fpn" + ("_v2" if version == "v2" else "")
+    golden = Golden(sample_data, folder)
+    model = build(
+        golden,
+        f"retinanet_r50_fpn_torchvision_{version}",
+        "torchvision",
+        backend,
+        preprocess={"min_size": 288, "max_size": 480},
+        norm_eval=True,
+        frozen_stages=-1,
+    )
+    assert (
+        sum(np.prod(ops.shape(p)) for p in nn.parameters(model).values())
+        == golden.meta["parameters"]
+    )
+    batch = torchvision_batch(golden, model)
+    golden.check("batch", batch.images)
+    outputs, seen = run(model, batch)
+    for key, array in zip(("body0", "body1", "body2"), seen["stages"][1:]):
+        golden.check(key, array)
+    for key, array in zip(("fpn_0", "fpn_1", "fpn_2", "fpn_p6", "fpn_p7"), seen["levels"]):
+        golden.check(key, array)
+    golden.check("cls_logits", outputs["cls_logits"], atol=2e-3)
+    golden.check("bbox_regression", outputs["box_deltas"], atol=2e-3)
+    golden.check("anchors0", model.anchors.all_levels(*outputs["layout"]), atol=1e-4)
+    for index, found in enumerate(model.predict(outputs, batch)):
+        rows = [golden[f"det{index}/{key}"] for key in ("boxes", "scores", "labels")]
+        assert len(found) == len(rows[0])
+        assert matched_share(found, *rows) >= 0.98
+    losses, norms = loss_and_gradient_norms(model, batch)
+    assert losses["loss_cls"] == pytest.approx(float(golden["loss/classification"]), rel=1e-3)
+    assert losses["loss_box"] == pytest.approx(float(golden["loss/bbox_regression"]), rel=1e-3)
+    check_gradients(golden, "gradnorm", "torchvision", norms, 5e-3)
+
+
+# --- mmdetection --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_mmdet(sample_data: Path, backend: str, index: int) -> None:
+    golden = Golden(sample_data, "mmdet_retinanet_r50_fpn")
+    model = build(golden, "retinanet_r50_fpn_mmdet", "mmdet", backend)
+    image = normalised(golden.image(index))
+    batch = padded_batch([image], image.shape[1:], [(1.25, 1.25)])
+    batch.targets = [as_targets(golden[f"target{index}/boxes"], golden[f"target{index}/labels"])]
+    golden.check(f"{index}/input", batch.images)
+    outputs, seen = run(model, batch)
+    for i, array in enumerate(seen["stages"]):
+        golden.check(f"{index}/backbone{i}", array)
+    for i, array in enumerate(seen["levels"]):
+        golden.check(f"{index}/fpn{i}", array)
+    start = 0
+    for i, (height, width) in enumerate(outputs["layout"][1]):
+        stop = start + height * width * 9
+        for key, ours, depth in (("retina_cls", "cls_logits", 80), ("retina_reg", "box_deltas", 4)):
+            level = ops.to_numpy(outputs[ours])[:, start:stop].reshape(1, height, width, 9 * depth)
+            golden.check(f"{index}/{key}{i}", level.transpose(0, 3, 1, 2), atol=2e-3)
+        start = stop
+    golden.check(f"{index}/anchors", model.anchors.all_levels(*outputs["layout"]), atol=1e-3)
+    found = model.predict(outputs, batch)[0]
+    rows = golden[f"det{index}"]
+    assert len(found) == len(rows)
+    assert matched_share(found, rows[:, :4], rows[:, 4], golden[f"det{index}/labels"]) >= 0.98
+    losses, norms = loss_and_gradient_norms(model, batch)
+    assert losses["loss_cls"] == pytest.approx(golden[f"loss{index}/loss_cls"].sum(), rel=1e-3)
+    assert losses["loss_box"] == pytest.approx(golden[f"loss{index}/loss_bbox"].sum(), rel=1e-3)
+    check_gradients(golden, f"gradnorm{index}", "mmdet", norms, 5e-3)
+    assert (
+        len(nn.parameters(model)) - len(nn.trainable(model))
+        == golden.meta["frozen_parameter_tensors"]
+    )
