@@ -213,20 +213,19 @@ def _check_annotations(
             continue
         where = f"annotations[{i}]"
         image, category = entry.get("image_id"), entry.get("category_id")
-        known = True
-        if not is_id(image) or image not in images:
+        known_image = is_id(image) and image in images
+        known_category = is_id(category) and category in categories
+        if not known_image:
             report.add("annotation of an unknown image", where, f"image_id {image!r}")
-            known = False
-        if not is_id(category) or category not in categories:
+        if not known_category:
             report.add("unknown category id", where, f"category_id {category!r}")
-            known = False
         defect = box_defect(entry.get("bbox"))
         if defect:
             report.add(_kind_of(defect), where, defect)
-        elif known:
+        elif known_image and known_category:
             if entry.get("iscrowd"):
                 report.add("crowd boxes", where)
-            by_image[image].append({**entry, "where": where})
+            by_image[entry["image_id"]].append({**entry, "where": where})
     return by_image
 
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from unidet.data.dataset import Annotations, DetectionDataset, ImageRecord
 from unidet.errors import UserError
@@ -57,7 +57,7 @@ def check_on_bad(on_bad: str) -> None:
         )
 
 
-def is_id(value: Any) -> bool:
+def is_id(value: Any) -> TypeGuard[int]:
     """True for an integer that is no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 

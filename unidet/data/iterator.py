@@ -12,10 +12,13 @@ from unidet.structures import Batch
 
 
 class BatchIterator(Iterator[Batch]):
-    """Runs ``load(0), load(1), ...`` through grain, in order, read ahead by threads."""
+    """Runs ``load(0), load(1), ...`` through grain, in order, read ahead by threads.
 
-    def __init__(self, load: Callable[[int], Batch], length: int, num_workers: int) -> None:
-        self._source = _grain_iterator(load, length, num_workers)
+    Steps for which ``load`` returns nothing are passed over.
+    """
+
+    def __init__(self, load: Callable[[int], Batch | None], length: int, num_workers: int) -> None:
+        self._source = _grain_iterator(load, length, num_workers) if length else None
         _open.add(self)
 
     def __next__(self) -> Batch:
@@ -59,7 +62,7 @@ def _close_all() -> None:
         iterator.close()
 
 
-def _grain_iterator(load: Callable[[int], Batch], length: int, num_workers: int) -> Any:
+def _grain_iterator(load: Callable[[int], Batch | None], length: int, num_workers: int) -> Any:
     grain = _import_grain()
     options = grain.ReadOptions(num_threads=num_workers, prefetch_buffer_size=2 * num_workers)
     source = grain.MapDataset.range(length).map(load)
@@ -73,7 +76,7 @@ def _import_grain() -> ModuleType:
     level = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:
-        import grain
+        import grain  # type: ignore[import-untyped]
     finally:
         absl.logging.set_verbosity(level)
     module: ModuleType = grain

@@ -44,8 +44,9 @@ class Loader:
             all shards have equally many.
         on_bad: what to do with an image that cannot be read: "error" raises ``UserError`` with
             the name of the file; "skip" warns once and leaves it out of its batch. A batch left
-            with no image at all is replaced by the next readable one of the epoch, so that
-            the number of steps stays the same.
+            with no image is replaced, when shuffled or grouped, by the next readable one of the
+            epoch, so that the number of steps stays the same; otherwise it is passed over,
+            so that evaluation counts no image twice.
         cache_images: keep decoded pictures in memory.
         cache_gigabytes: limit of that memory; what does not fit is decoded each time.
         skip_empty: leave out images without a box that can be learnt.
@@ -98,7 +99,7 @@ class Loader:
         if not self._images:
             names = ", ".join(d.name for d in self.datasets) or "none"
             raise UserError(f"No images to load. Received data sets: {names}.")
-        if not len(self):
+        if drop_last and len(self._images) < batch_size:
             raise UserError(
                 f"No full batch: {len(self._images)} images, batch size {batch_size}, drop_last. "
                 "Expected a smaller batch or drop_last off."
@@ -121,7 +122,7 @@ class Loader:
         return self.shuffle or self.group_by_aspect_ratio
 
     def __len__(self) -> int:
-        """Batches that this shard gets in one epoch."""
+        """Batches that this shard gets in one epoch, if every image can be read."""
         total = count_batches(len(self._images), self.batch_size, self.drop_last)
         index, number = self.shard
         return -(-total // number) if self._even else len(range(index, total, number))
@@ -165,12 +166,14 @@ class Loader:
         """Epoch 0, for evaluation."""
         return self.epoch(0)
 
-    def _load(self, plan: list[np.ndarray], epoch: int, step: int) -> Batch:
-        for ahead in range(len(plan)):
+    def _load(self, plan: list[np.ndarray], epoch: int, step: int) -> Batch | None:
+        for ahead in range(len(plan) if self._even else 1):
             numbers = plan[(step + ahead) % len(plan)]
             samples = [s for n in numbers if (s := self._sample(int(n), epoch)) is not None]
             if samples:
                 return self.preprocess.collate(samples)
+        if not self._even:
+            return None
         names = ", ".join(d.name for d in self.datasets)
         raise UserError(f"No image of {names} can be read.")
 

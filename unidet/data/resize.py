@@ -60,7 +60,7 @@ def yhenon_scale(size: Size, min_size: int, max_size: int) -> float:
 def _detectron2(size: Size, min_size: int, max_size: int) -> list[int]:
     h, w = size
     ratio = min_size / min(h, w)
-    new = (min_size, ratio * w) if h < w else (ratio * h, min_size)
+    new: tuple[float, float] = (min_size, ratio * w) if h < w else (ratio * h, min_size)
     if max(new) > max_size:
         limit = max_size / max(new)
         new = (new[0] * limit, new[1] * limit)

@@ -59,8 +59,8 @@ def smooth_noise(rng: Rng, size: tuple[int, int], cells: int, channels: int = 1)
     """``(h, w, channels)`` float32 in -1..1 that varies over about ``1 / cells`` of the height."""
     h, w = size
     grid = rng.uniform(-1, 1, (cells + 2, max(2, round(cells * w / h)) + 2, channels))
-    grid = cv2.resize(grid.astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
-    return np.clip(grid.reshape(h, w, channels), -1, 1)
+    fine = cv2.resize(grid.astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
+    return np.clip(fine.reshape(h, w, channels), -1, 1)
 
 
 def hsv_color(rng: Rng, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
@@ -159,7 +159,7 @@ def shape_mask(rng: Rng, name: str, radius: float) -> np.ndarray:
     mask = np.zeros((side, side), np.uint8)
     parts = [outline] if not hole else [outline, outline * hole * rng.uniform(0.9, 1.1)]
     points = [np.round((p @ squeeze @ turn) * radius + side / 2).astype(np.int32) for p in parts]
-    cv2.fillPoly(mask, points, 1)  # even-odd, so that the second outline is a hole
+    cv2.fillPoly(mask, points, (1,))  # even-odd, so that the second outline is a hole
     return mask.astype(bool)
 
 

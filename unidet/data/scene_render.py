@@ -154,7 +154,7 @@ def _cast_shadow(
 ) -> None:
     h, w = canvas.shape[:2]
     blur = max(3, mask.shape[0] // 10)
-    padded = cv2.copyMakeBorder(mask.astype(np.float32), *[2 * blur] * 4, cv2.BORDER_CONSTANT)
+    padded = np.pad(mask.astype(np.float32), 2 * blur)
     soft = cv2.GaussianBlur(padded, (0, 0), blur / 2) * rng.uniform(0.2, 0.5)
     dy, dx = (int(v) for v in rng.uniform(-blur, blur, 2))
     y, x = top + dy - 2 * blur, left + dx - 2 * blur
