@@ -17,7 +17,7 @@ The functions below work on the modules of either framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -179,8 +179,7 @@ def _set_trainable(model: Any, prefixes: tuple[str, ...], value: bool) -> Any:
 
 def state_arrays(model: Any) -> dict[str, np.ndarray]:
     """Copies of all parameters and persistent buffers, by torch's names, on the host."""
-    native = _of(model)
-    return {name: native.to_array(value) for name, value in native.state(model).items()}
+    return _of(model).arrays(model)
 
 
 def load_arrays(model: Any, arrays: Mapping[str, np.ndarray], strict: bool = True) -> LoadReport:
@@ -195,29 +194,23 @@ def load_arrays(model: Any, arrays: Mapping[str, np.ndarray], strict: bool = Tru
         StateMismatchError: strict, and something does not fit; nothing was written.
     """
     native = _of(model)
-    state = native.state(model)
+    state = native.shapes(model)
     report = LoadReport(
         missing=[name for name in state if name not in arrays],
         unexpected=[name for name in arrays if name not in state],
     )
-    for name, value in state.items():
+    for name, expected in state.items():
         if name in arrays:
-            expected, received = native.layout(value), tuple(np.shape(arrays[name]))
+            received = tuple(np.shape(arrays[name]))
             if expected == received:
                 report.loaded.append(name)
             else:
                 report.mismatched.append((name, expected, received))
     if strict and not report.complete:
         raise report.error()
-    _write(native, model, report.loaded, arrays)
-    return report
-
-
-def _write(
-    native: ModuleType, model: Any, names: Iterable[str], arrays: Mapping[str, np.ndarray]
-) -> None:
-    for name in names:
+    for name in report.loaded:
         native.write(model, name, np.asarray(arrays[name]))
+    return report
 
 
 def to_device(model: Any, device: str) -> Any:

@@ -63,14 +63,14 @@ def set_trainable(module: torch.nn.Module, name: str, trainable: bool) -> None:
     module.get_parameter(name).requires_grad_(trainable)
 
 
-def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """All parameters and persistent buffers by name, live."""
-    return model.state_dict(keep_vars=True)
+def arrays(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Copies of all parameters and persistent buffers by name."""
+    return {name: to_array(value) for name, value in model.state_dict().items()}
 
 
-def layout(value: torch.Tensor) -> tuple[int, ...]:
-    """The shape of ``value`` as the file format knows it."""
-    return tuple(value.shape)
+def shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of all parameters and persistent buffers by name."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def to_array(value: torch.Tensor) -> np.ndarray:
