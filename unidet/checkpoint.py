@@ -12,7 +12,12 @@ import numpy as np
 
 import unidet
 from unidet.errors import UserError
-from unidet.weights_convert.atomic import atomic_path
+from unidet.weights_convert import (
+    CheckpointError,
+    detect_container,
+    read_container,
+    write_safetensors,
+)
 
 FORMAT_VERSION = 1
 _KEY = "unidet"
@@ -38,26 +43,26 @@ class Checkpoint:
 
 
 def write_arrays(
-    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, Any],
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Writes a safetensors file that appears whole or not at all.
 
     Args:
-        path: destination; an earlier file is replaced.
-        arrays: written in C order under their names.
+        path: destination.
+        arrays: written in C order under their names; 0-d arrays stay 0-d.
         metadata: JSON values, kept under the key ``unidet``.
+        overwrite: an earlier file is replaced; it stays intact when the write fails.
 
     Raises:
-        UserError: the folder does not exist.
-        RunFailedError: the disk is full or refuses the write; an earlier file is intact.
+        UserError: the folder does not exist, or the file does and may not be replaced.
+        RunFailedError: the disk is full or refuses the write.
     """
-    from safetensors.numpy import save
-
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    # Serialised first and written by Python, because the library hides the system's error number.
-    content = save(whole, metadata={_KEY: json.dumps(metadata), "format": "pt"})
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_bytes(content)
+    content = json.dumps(metadata, ensure_ascii=False)
+    write_safetensors(path, arrays, metadata={_KEY: content}, overwrite=overwrite)
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -66,18 +71,21 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Raises:
         UserError: no such file, or no whole safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not Path(path).is_file():
         raise UserError(f"Checkpoint not found: {path}")
+    kind = detect_container(path)
+    if kind != "safetensors":
+        raise CheckpointError(
+            f"Invalid checkpoint {path}. Expected a .safetensors file of unidet. Received a file "
+            f"of kind {kind}; `unidet convert import` reads others."
+        )
+    arrays, info = read_container(path)
     try:
-        with safe_open(str(path), framework="np") as file:
-            metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"Invalid checkpoint {path}. Expected a whole .safetensors file. Received: {error}."
-        ) from error
+        metadata = json.loads(info.metadata.get(_KEY, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.") from error
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.")
     return arrays, metadata
 
 
@@ -101,16 +109,37 @@ def save_checkpoint(
     """
     from unidet.backends import nn
 
-    names = getattr(model, "class_names", None)
+    checkpoint = Checkpoint(
+        dict(nn.state_arrays(model) if arrays is None else arrays),
+        model.config,
+        tuple(getattr(model, "class_names", None) or ()),
+        model.preprocess.to_dict(),
+        dict(source or {}),
+    )
+    write_checkpoint(path, checkpoint, overwrite=True)
+
+
+def write_checkpoint(path: str | Path, checkpoint: Checkpoint, *, overwrite: bool = False) -> None:
+    """Writes a native checkpoint; no model and no framework is needed.
+
+    Args:
+        path: destination.
+        checkpoint: what to write.
+        overwrite: an earlier file is replaced.
+
+    Raises:
+        UserError: the destination exists, or its folder does not.
+        RunFailedError: the disk is full or refuses the write.
+    """
     metadata = {
         "format_version": FORMAT_VERSION,
         "unidet_version": unidet.__version__,
-        "model": model.config,
-        "class_names": list(names or ()),
-        "preprocess": model.preprocess.to_dict(),
-        "source": dict(source or {}),
+        "model": checkpoint.model,
+        "class_names": list(checkpoint.class_names),
+        "preprocess": checkpoint.preprocess,
+        "source": checkpoint.source,
     }
-    write_arrays(path, nn.state_arrays(model) if arrays is None else arrays, metadata)
+    write_arrays(path, checkpoint.arrays, metadata, overwrite=overwrite)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -119,22 +148,44 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         UserError: no such file, damaged, or not written by unidet.
     """
-    arrays, metadata = read_arrays(path)
-    version = metadata.get("format_version")
-    if version is None or "model" not in metadata:
-        raise UserError(
-            f"Invalid checkpoint {path}. Expected one that unidet has written. Received a "
+    return parse_checkpoint(*read_arrays(path), source=path)
+
+
+def parse_checkpoint(
+    arrays: dict[str, np.ndarray], metadata: Mapping[str, Any], *, source: str | Path
+) -> Checkpoint:
+    """A checkpoint from its parts, checked.
+
+    Args:
+        arrays: weights by name.
+        metadata: what ``write_checkpoint`` put beside them.
+        source: name of the file, for messages.
+
+    Raises:
+        UserError: not unidet's, of a newer format, or damaged.
+    """
+    version, model = metadata.get("format_version"), metadata.get("model")
+    if version is None or model is None:
+        raise CheckpointError(
+            f"Invalid checkpoint {source}. Expected one that unidet has written. Received a "
             f"safetensors file without unidet's metadata; `unidet convert import` reads others."
         )
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"Invalid checkpoint {path}. Expected format {FORMAT_VERSION} or older. "
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"Invalid checkpoint {source}. Expected format {FORMAT_VERSION} or older. "
             f"Received format {version}: a newer unidet wrote it."
         )
-    return Checkpoint(
-        arrays,
-        metadata["model"],
-        tuple(metadata.get("class_names", ())),
-        metadata.get("preprocess", {}),
-        metadata.get("source", {}),
+    names = metadata.get("class_names") or []
+    preprocess, origin = metadata.get("preprocess") or {}, metadata.get("source") or {}
+    whole = (
+        isinstance(model, dict)
+        and isinstance(model.get("name"), str)
+        and isinstance(model.get("arguments", {}), dict)
+        and isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(preprocess, dict)
+        and isinstance(origin, dict)
     )
+    if not whole:
+        raise CheckpointError(f"Invalid checkpoint {source}. Its metadata is damaged.")
+    return Checkpoint(arrays, model, tuple(names), preprocess, origin)

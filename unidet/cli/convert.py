@@ -1,0 +1,221 @@
+"""`unidet convert`: checkpoints between frameworks, libraries and names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unidet.weights_convert import TensorReport
+
+_DESCRIPTION = """\
+Moves checkpoints. Files are read without PyTorch and Jittor, and none of their code runs.
+Every tensor keeps its bytes; each command prints what became of every tensor with --table.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="move checkpoints between PyTorch, Jittor and other libraries",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("pt2jt", "PyTorch checkpoint to one that plain jittor.load reads (.pkl)"),
+        ("jt2pt", "Jittor checkpoint to one that plain torch.load reads (.pth)"),
+    ):
+        _writing(actions.add_parser(name, help=text, description=text), rescue=True)
+    text = "published checkpoint of another library to a native .safetensors"
+    action = actions.add_parser("import", help=text, description=text)
+    _writing(action, rescue=True)
+    action.add_argument("--from", dest="family", metavar="FAMILY", help=_families())
+    action.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="class names: one a line, a JSON list, or an annotation file in COCO form",
+    )
+    action.add_argument(
+        "--partial", action="store_true", help="accept missing and unexpected tensors, and say so"
+    )
+    _tables(action)
+    text = "native checkpoint to the names of another library"
+    action = actions.add_parser("export", help=text, description=text)
+    _writing(action, rescue=False)
+    action.add_argument("--to", dest="family", metavar="FAMILY", required=True, help=_families())
+    action.add_argument(
+        "--form",
+        metavar="NAME",
+        help="torchvision_retinanet_v1 has two namings: file (before 0.13) and module",
+    )
+    _tables(action)
+    text = "what a checkpoint holds"
+    action = actions.add_parser("inspect", help=text, description=text)
+    action.add_argument("source", metavar="SRC")
+    action.add_argument("--rescue", action="store_true", help=_RESCUE)
+    _tables(action)
+
+
+_RESCUE = "read a pickle of whole objects for its tensors alone; nothing of it runs"
+
+
+def _families() -> str:
+    # Written out, so that help stays free of imports; a test compares it with the families.
+    return (
+        "one of torchvision_resnet, torchvision_retinanet_v1, torchvision_retinanet_v2, "
+        "mmdet_retinanet, yhenon_retinanet"
+    )
+
+
+def _writing(parser: argparse.ArgumentParser, *, rescue: bool) -> None:
+    parser.add_argument("source", metavar="SRC")
+    parser.add_argument("destination", metavar="DST")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+    if rescue:
+        parser.add_argument("--rescue", action="store_true", help=_RESCUE)
+    parser.add_argument(
+        "--certify",
+        action="store_true",
+        help="run the model on both frameworks and write DST.parity.json; fails unless they agree",
+    )
+
+
+def _tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", action="store_true", help="print every tensor")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    actions = {
+        "pt2jt": _transfer,
+        "jt2pt": _transfer,
+        "import": _import,
+        "export": _export,
+        "inspect": _inspect,
+    }
+    status = actions[args.action](args)
+    if getattr(args, "certify", False):
+        status = _certify(args) or status
+    return status
+
+
+def _transfer(args: argparse.Namespace) -> int:
+    from unidet.weights_convert import jt2pt, pt2jt
+
+    move = pt2jt if args.action == "pt2jt" else jt2pt
+    done = move(args.source, args.destination, overwrite=args.overwrite, rescue=args.rescue)
+    print(f"{done.source.title}: {done.tensors} tensors, {done.values:,} values")
+    for note in done.notes:
+        print(f"note: {note}")
+    print(args.destination)
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from unidet.importing import import_checkpoint
+
+    names = _read_names(args.classes) if args.classes else None
+    found = import_checkpoint(
+        args.source,
+        args.destination,
+        family=args.family,
+        class_names=names,
+        strict=not args.partial,
+        rescue=args.rescue,
+        overwrite=args.overwrite,
+    )
+    _show(found.report, args)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from unidet.importing import export_checkpoint
+
+    report = export_checkpoint(
+        args.source,
+        args.destination,
+        family=args.family,
+        form=args.form,
+        overwrite=args.overwrite,
+    )
+    _show(report, args)
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from unidet.inspection import inspect_checkpoint
+
+    found = inspect_checkpoint(args.source, rescue=args.rescue)
+    print(json.dumps(found.to_json(), indent=1) if args.json else found.text(table=args.table))
+    return 0
+
+
+def _show(report: TensorReport, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps(report.to_json(), indent=1))
+        return
+    if args.table:
+        print(report.table())
+    else:
+        print(report.summary())
+        for row in report.with_status("missing", "unexpected", "mismatched"):
+            print(f"{row.status}: {row.source or row.target} {row.note}".rstrip())
+        for note in report.notes:
+            print(f"note: {note}")
+    print(args.destination)
+
+
+def _read_names(path: str) -> list[str]:
+    from unidet.errors import UserError
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text) if text.lstrip()[:1] in ("{", "[") else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"Invalid class names {path}. {error}.") from error
+    if isinstance(content, dict):
+        content = content.get("categories")
+        if isinstance(content, list) and all(
+            isinstance(item, dict) and isinstance(item.get("id"), int) for item in content
+        ):
+            content = [item.get("name") for item in sorted(content, key=lambda item: item["id"])]
+    names = [name.strip() if isinstance(name, str) else name for name in content or []]
+    names = [name for name in names if name != ""]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"Invalid class names {path}. Expected one name a line, a JSON list of names, or an "
+            "annotation file with categories."
+        )
+    return names
+
+
+def _certify(args: argparse.Namespace) -> int:
+    from unidet.errors import RunFailedError
+    from unidet.importing import model_and_weights
+    from unidet.parity import certify
+    from unidet.weights_convert import digest
+
+    config, arrays = model_and_weights(args.destination)
+    _, before = model_and_weights(args.source)
+    changed = [
+        name
+        for name in before.keys() | arrays.keys()
+        if name not in before or name not in arrays or digest(before[name]) != digest(arrays[name])
+    ]
+    if changed:
+        raise RunFailedError(
+            f"{args.destination} does not hold the tensors of {args.source}: {min(changed)} and "
+            f"{len(changed) - 1} more differ."
+        )
+    certificate = certify(config, arrays)
+    path = certificate.save(f"{args.destination}.parity.json")
+    print(f"{certificate.verdict}  {path}")
+    for failure in certificate.failures():
+        print(f"failed: {failure}", file=sys.stderr)
+    return 0 if certificate.passed else 1

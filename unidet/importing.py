@@ -1,0 +1,281 @@
+"""Published checkpoints to native ones and back: renames, checks, and what a model must know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unidet.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint, write_checkpoint
+from unidet.errors import UserError
+from unidet.weights_convert import (
+    FAMILIES,
+    CheckpointError,
+    ContainerInfo,
+    Family,
+    TensorReport,
+    container_for,
+    detect_family,
+    family_named,
+    peel,
+    read_container,
+    write_jittor,
+    write_safetensors,
+    write_torch,
+)
+from unidet.weights_convert.families.labels import known_names
+
+#: Arguments that change what a model computes from the same weights.
+_CONVENTIONS = (
+    *("background_slot", "norm_eps", "stride_in_1x1", "extra_source", "extra_relu", "upsample"),
+    *("head_groups", "anchor_sizes", "anchor_ratios", "anchor_strides", "anchor_rounding"),
+    *("anchor_offset", "anchor_stride_rule", "anchor_order", "box_std", "box_log_limit"),
+    *("box_log_limit_both",),
+)
+
+
+@dataclass
+class Imported:
+    """A published checkpoint in native form.
+
+    Attributes:
+        checkpoint: Weights under native names and all that rebuilds the model.
+        family: Name of the family.
+        container: The file's container.
+        report: What became of every tensor.
+    """
+
+    checkpoint: Checkpoint
+    family: str
+    container: ContainerInfo
+    report: TensorReport = field(repr=False)
+
+
+def read_published(
+    path: str | Path,
+    *,
+    family: str | None = None,
+    class_names: Sequence[str] | None = None,
+    strict: bool = True,
+    rescue: bool = False,
+) -> Imported:
+    """Reads a checkpoint of another library.
+
+    Args:
+        path: The file, of any supported container.
+        family: A key of ``FAMILIES``; found from the tensors by default.
+        class_names: One for each output; the file's own or the published label space by default.
+        strict: Refuse missing, unexpected and misshapen tensors.
+        rescue: Read pickles of whole objects for their tensors; nothing of theirs runs.
+
+    Raises:
+        UserError: a damaged or foreign file, another family, or a wrong number of names.
+    """
+    tree, info = read_container(path, rescue=rescue)
+    if "unidet" in info.metadata:
+        raise CheckpointError(
+            f"Invalid source {path}. It is a checkpoint of unidet and needs no import."
+        )
+    state = peel(tree, source=str(path))
+    chosen = _family(family, state.arrays, str(path))
+    mapped = chosen.to_native(state.arrays, strict=strict, source=str(path))
+    mapped.report.notes[:0] = info.notes
+    arguments = dict(mapped.description["arguments"])
+    count = arguments["num_classes"]
+    if class_names is not None:
+        names = tuple(class_names)
+        if len(names) != count:
+            raise UserError(
+                f"Invalid class names for {path}. Expected {count}. Received {len(names)}."
+            )
+    elif mapped.dialect is None:
+        names = ()
+    else:
+        names, remark = known_names(mapped.dialect, count, state.extras)
+        mapped.report.notes.append(remark)
+    model, preprocess = _describe(mapped.description["name"], arguments, names)
+    source = {
+        "file": Path(path).name,
+        "container": info.kind,
+        "family": chosen.name,
+        "form": mapped.form,
+        "reinitialised": list(mapped.reinitialised),
+    }
+    checkpoint = Checkpoint(mapped.arrays, model, names, preprocess, source)
+    return Imported(checkpoint, chosen.name, info, mapped.report)
+
+
+def import_checkpoint(
+    source: str | Path, destination: str | Path, *, overwrite: bool = False, **options: Any
+) -> Imported:
+    """Turns a published checkpoint into a native one.
+
+    Args:
+        source: The published file.
+        destination: A ``.safetensors`` file.
+        overwrite: Whether it may be replaced.
+        options: Of :func:`read_published`.
+
+    Raises:
+        UserError: see :func:`read_published`; or the destination exists.
+        RunFailedError: the disk refused the write.
+    """
+    if container_for(destination) != "safetensors":
+        raise UserError(
+            f"Invalid destination {destination}. Expected a name that ends in .safetensors."
+        )
+    found = read_published(source, **options)
+    write_checkpoint(destination, found.checkpoint, overwrite=overwrite)
+    return found
+
+
+def export_checkpoint(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    family: str,
+    form: str | None = None,
+    overwrite: bool = False,
+) -> TensorReport:
+    """Writes a native checkpoint under the names of a published family; no value changes.
+
+    Args:
+        source: A native checkpoint; one that went through ``pt2jt`` will do.
+        destination: .pth, .pt or .bin (PyTorch), .pkl (Jittor) or .safetensors.
+        family: A key of ``FAMILIES``. The model must follow that peer's conventions.
+        form: Which of the family's namings; the origin's, or the first, by default.
+        overwrite: Whether the destination may be replaced.
+
+    Raises:
+        UserError: the model is of other conventions, or the destination does not fit.
+        RunFailedError: the disk refused the write.
+    """
+    kind = container_for(destination)
+    chosen = family_named(family)
+    checkpoint = read_native(source)
+    _check_conventions(chosen, checkpoint.model, str(source))
+    origin = checkpoint.source if checkpoint.source.get("family") == family else {}
+    state, report = chosen.from_native(
+        checkpoint.arrays,
+        form=form or origin.get("form"),
+        without=tuple(origin.get("reinitialised", ())),
+        source=str(source),
+    )
+    report.notes += _deviations(checkpoint.model)
+    if kind == "safetensors":
+        write_safetensors(destination, state, overwrite=overwrite)
+        return report
+    tree: dict[str, Any] = dict(state)
+    if chosen.wrapper:
+        tree = {"meta": {"CLASSES": tuple(checkpoint.class_names)}, chosen.wrapper: state}
+    write = write_jittor if kind == "jittor" else write_torch
+    write(destination, tree, overwrite=overwrite)
+    return report
+
+
+def read_native(path: str | Path) -> Checkpoint:
+    """A native checkpoint, also from a container that ``pt2jt`` or ``jt2pt`` has put it in.
+
+    Raises:
+        UserError: no such file, damaged, or not unidet's.
+    """
+    if Path(path).suffix == ".safetensors":
+        return load_checkpoint(path)
+    tree, info = read_container(path)
+    try:
+        metadata = json.loads(info.metadata.get("unidet", "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.") from error
+    if not metadata or not isinstance(metadata, dict):
+        raise CheckpointError(
+            f"Invalid checkpoint {path}. Expected a checkpoint of unidet. Received "
+            f"another {info.title}."
+        )
+    arrays: dict[str, np.ndarray] = peel(tree, source=str(path)).arrays
+    return parse_checkpoint(arrays, metadata, source=path)
+
+
+def model_and_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Model config and native arrays of a native checkpoint or of one of a known family.
+
+    Raises:
+        UserError: it is neither, or damaged.
+    """
+    _, info = read_container(path)
+    checkpoint = read_native(path) if "unidet" in info.metadata else read_published(path).checkpoint
+    return checkpoint.model, checkpoint.arrays
+
+
+def _family(name: str | None, arrays: Mapping[str, np.ndarray], source: str) -> Family:
+    if name is None:
+        return detect_family(arrays, source=source)
+    chosen = family_named(name)
+    if not chosen.matches({key: array.shape for key, array in arrays.items()}):
+        from unidet.weights_convert.families import looks_like
+
+        raise CheckpointError(
+            f"Invalid checkpoint {source}. Expected {chosen.title} ({name}). "
+            f"Received {looks_like(arrays)}."
+        )
+    return chosen
+
+
+def _describe(
+    name: str, arguments: dict[str, Any], names: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's config with every convention spelt out, and its preprocessing."""
+    # Imported here: reading and renaming need no model code.
+    from unidet.data.preprocess import Preprocess
+    from unidet.models import model_spec
+    from unidet.models.retinanet_config import RetinaNetConfig
+
+    if name.startswith("resnet"):
+        return {"name": name, "arguments": arguments}, Preprocess().to_dict()
+    if names:
+        arguments["class_names"] = names
+    settings = RetinaNetConfig(**{**model_spec(name).defaults, **arguments})
+    full = settings.to_dict()
+    del full["depth"]  # part of the name
+    full["preprocess"] = Preprocess(**settings.preprocess).to_dict()
+    return {"name": name, "arguments": full}, full["preprocess"]
+
+
+def _check_conventions(family: Family, model: Mapping[str, Any], source: str) -> None:
+    name = model["name"]
+    fits = (
+        name.startswith("resnet")
+        if family.dialect is None
+        else name.startswith("retinanet_") and name.endswith(f"_fpn_{family.dialect}")
+    )
+    if fits:
+        return
+    possible = [
+        key for key, other in FAMILIES.items() if other.dialect and name.endswith(other.dialect)
+    ]
+    hint = f" Its family is {possible[0]}." if possible else " `convert jt2pt` keeps native names."
+    raise UserError(
+        f"Invalid source {source} for {family.name}. Expected a model with the conventions of "
+        f"{family.title}. Received {name}.{hint}"
+    )
+
+
+def _deviations(model: Mapping[str, Any]) -> list[str]:
+    from unidet.models import model_spec
+
+    defaults = model_spec(model["name"]).defaults
+    changed = [
+        f"{key} {value!r} (published: {defaults[key]!r})"
+        for key, value in model.get("arguments", {}).items()
+        if key in _CONVENTIONS and key in defaults and _plain(value) != _plain(defaults[key])
+    ]
+    return [f"the reader must be told: {', '.join(changed)}"] if changed else []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

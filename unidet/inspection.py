@@ -1,0 +1,167 @@
+"""What a checkpoint file holds, told without loading a model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unidet.weights_convert import (
+    CheckpointError,
+    ContainerInfo,
+    State,
+    TensorReport,
+    detect_family,
+    peel,
+    read_container,
+)
+from unidet.weights_convert.families import looks_like
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass
+class Inspection:
+    """Facts about a checkpoint.
+
+    Attributes:
+        container: The file and its container.
+        content: What it is, in words.
+        family: Name of its family, or None.
+        model: Name of the native model it fits, or None.
+        wrapper: Keys that lead to the weights.
+        prefix: What every name starts with.
+        extras: Names of entries beside the weights.
+        tensors: Name, shape and dtype of each tensor.
+        values: Number of values in all tensors.
+        parameters: Values without batch-norm statistics.
+        dtypes: Number of tensors by dtype.
+        report: What an import would do with every tensor; None outside the families.
+        problem: Why an import would fail, or "".
+    """
+
+    container: ContainerInfo
+    content: str
+    family: str | None
+    model: str | None
+    wrapper: tuple[str, ...]
+    prefix: str
+    extras: tuple[str, ...]
+    tensors: list[tuple[str, tuple[int, ...], str]] = field(repr=False)
+    values: int
+    parameters: int
+    dtypes: dict[str, int]
+    report: TensorReport | None = field(repr=False)
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON document."""
+        return {
+            "container": self.container.to_json(),
+            "content": self.content,
+            "family": self.family,
+            "model": self.model,
+            "wrapper": list(self.wrapper),
+            "prefix": self.prefix,
+            "extras": list(self.extras),
+            "values": self.values,
+            "parameters": self.parameters,
+            "dtypes": self.dtypes,
+            "problem": self.problem,
+            "tensors": [
+                {"name": name, "shape": list(shape), "dtype": dtype}
+                for name, shape, dtype in self.tensors
+            ],
+            "report": None if self.report is None else self.report.to_json(),
+        }
+
+    def text(self, *, table: bool = False) -> str:
+        """A few aligned lines, and every tensor on request."""
+        dtypes = ", ".join(f"{count} {name}" for name, count in self.dtypes.items())
+        rows = [
+            ("file", f"{self.container.path} ({self.container.size:,} bytes)"),
+            ("container", self.container.title),
+            ("content", self.content),
+            ("family", self.family or "none"),
+            ("model", self.model or "unknown"),
+            ("tensors", f"{len(self.tensors)} ({dtypes})"),
+            ("parameters", f"{self.parameters:,} ({self.values:,} with batch-norm statistics)"),
+        ]
+        if self.wrapper or self.prefix:
+            rows.append(("found under", ".".join((*self.wrapper, self.prefix)).rstrip(".")))
+        if self.extras:
+            rows.append(("beside them", ", ".join(self.extras)))
+        rows += [("note", note) for note in self.container.notes]
+        if self.problem:
+            rows.append(("problem", self.problem))
+        lines = [f"{title:<12}{value}" for title, value in rows]
+        if table and self.report is not None:
+            lines.append(self.report.table())
+        elif table:
+            width = max(len(name) for name, _, _ in self.tensors)
+            for name, shape, dtype in self.tensors:
+                sides = "x".join(map(str, shape)) or "scalar"
+                lines.append(f"{name:<{width}}  {sides:<18}{dtype}")
+        return "\n".join(lines)
+
+
+def inspect_checkpoint(path: str | Path, *, rescue: bool = False) -> Inspection:
+    """Reads a checkpoint of any supported container and says what it is.
+
+    Args:
+        path: The file.
+        rescue: Read pickles of whole objects for their tensors; nothing of theirs runs.
+
+    Raises:
+        UserError: a damaged or foreign file, or one without tensors.
+    """
+    tree, info = read_container(path, rescue=rescue)
+    state = peel(tree, source=str(path))
+    found = Inspection(
+        container=info,
+        content=looks_like(state.arrays),
+        family=None,
+        model=None,
+        wrapper=state.wrapper,
+        prefix=state.prefix,
+        extras=tuple(map(str, state.extras)),
+        tensors=[(name, array.shape, array.dtype.name) for name, array in state.arrays.items()],
+        values=sum(array.size for array in state.arrays.values()),
+        parameters=sum(
+            array.size
+            for name, array in state.arrays.items()
+            if name.rpartition(".")[2] not in _STATISTICS
+        ),
+        dtypes=dict(Counter(array.dtype.name for array in state.arrays.values())),
+        report=None,
+    )
+    if "unidet" in info.metadata:
+        _describe_native(found, info)
+    else:
+        _describe_published(found, state, str(path))
+    return found
+
+
+def _describe_native(found: Inspection, info: ContainerInfo) -> None:
+    try:
+        metadata = json.loads(info.metadata["unidet"])
+        found.model = str(metadata["model"]["name"])
+        found.content = f"a checkpoint of unidet, format {metadata['format_version']}"
+    except (ValueError, KeyError, TypeError):
+        found.content = "a file of unidet that is no checkpoint (training state, or damaged)"
+
+
+def _describe_published(found: Inspection, state: State, source: str) -> None:
+    try:
+        family = detect_family(state.arrays, source=source)
+    except CheckpointError:
+        return
+    found.family = family.name
+    try:
+        mapped = family.to_native(state.arrays, strict=False, source=source)
+        found.model, found.report = mapped.description["name"], mapped.report
+        mapped.report.require(source)
+    except CheckpointError as error:
+        found.problem = str(error)

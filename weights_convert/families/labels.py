@@ -1,0 +1,57 @@
+"""COCO's categories: the label spaces of the published detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Name of each COCO id from 0; torchvision's files have an output for every one of these slots.
+COCO_SLOTS: tuple[str, ...] = (
+    *("__background__", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train"),
+    *("truck", "boat", "traffic light", "fire hydrant", "N/A", "stop sign", "parking meter"),
+    *("bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"),
+    *("giraffe", "N/A", "backpack", "umbrella", "N/A", "N/A", "handbag", "tie", "suitcase"),
+    *("frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove"),
+    *("skateboard", "surfboard", "tennis racket", "bottle", "N/A", "wine glass", "cup", "fork"),
+    *("knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot"),
+    *("hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "N/A"),
+    *("dining table", "N/A", "N/A", "toilet", "N/A", "tv", "laptop", "mouse", "remote"),
+    *("keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "N/A"),
+    *("book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
+)
+#: The 80 categories in the order of their ids.
+COCO: tuple[str, ...] = tuple(n for n in COCO_SLOTS if n not in ("__background__", "N/A"))
+
+
+def known_names(
+    dialect: str | None, num_classes: int, extras: Mapping[str, Any]
+) -> tuple[tuple[str, ...], str]:
+    """Class names of an imported detector and how they are known.
+
+    Args:
+        dialect: Of the peer.
+        num_classes: Outputs of each anchor.
+        extras: What the file holds beside the weights (mmdetection writes the names there).
+
+    Returns:
+        The names, or an empty tuple, and a remark.
+    """
+    for names in _stored(extras):
+        if len(names) == num_classes:
+            return names, "class names are the file's"
+    if dialect in ("torchvision_v1", "torchvision_v2") and num_classes == len(COCO_SLOTS):
+        return COCO_SLOTS, "91 slots: class names are COCO's, the slot is the category id"
+    if dialect in ("mmdet", "yhenon") and num_classes == len(COCO):
+        return COCO, "80 classes: class names are taken to be COCO's (--classes says otherwise)"
+    return (), "class names are unknown (--classes gives them)"
+
+
+def _stored(extras: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    found = []
+    meta = extras.get("meta")
+    for place in (meta, meta.get("dataset_meta") if isinstance(meta, dict) else None):
+        for key in ("CLASSES", "classes") if isinstance(place, dict) else ():
+            names = place.get(key)
+            if isinstance(names, (tuple, list)) and all(isinstance(n, str) for n in names):
+                found.append(tuple(names))
+    return found
