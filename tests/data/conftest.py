@@ -35,7 +35,14 @@ def tiny() -> dict[str, Any]:
         ],
         "annotations": [
             {"id": 1, "image_id": 7, "category_id": 90, "bbox": [1.5, 2, 10, 5.25]},
-            {"id": 2, "image_id": 7, "category_id": 4, "bbox": [0, 0, 4, 4], "iscrowd": 1, "area": 9},
+            {
+                "id": 2,
+                "image_id": 7,
+                "category_id": 4,
+                "bbox": [0, 0, 4, 4],
+                "iscrowd": 1,
+                "area": 9,
+            },
         ],
         "categories": [{"id": 90, "name": "brush"}, {"id": 4, "name": "plane"}],
     }

@@ -84,7 +84,7 @@ def test_unusable_files_are_named(text: str, message: str, write: Write) -> None
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere.json"):
+    with pytest.raises(UserError, match=r"nowhere\.json"):
         load_coco(tmp_path / "nowhere.json", ".")
 
 

@@ -1,0 +1,107 @@
+"""Boxes follow the pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unidet.data.transforms import (
+    AUGMENTATIONS,
+    ColorJitter,
+    HorizontalFlip,
+    RandomResize,
+    VerticalFlip,
+    clip_targets,
+    create_augmentation,
+)
+from unidet.errors import UserError
+from unidet.structures import Targets
+
+BOX = (5, 3, 12, 9)
+
+
+def marked() -> tuple[np.ndarray, Targets]:
+    """A dark picture with one bright rectangle, and its box."""
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 200
+    return image, Targets(np.array([BOX], np.float32), np.array([4]), np.array([True]))
+
+
+def box_of(image: np.ndarray) -> list[int]:
+    rows, columns = np.nonzero(image[..., 0] > 100)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.parametrize("flip", [HorizontalFlip, VerticalFlip])
+def test_flips_carry_the_box_and_leave_the_input(flip: type) -> None:
+    image, targets = marked()
+    out, moved = flip(1.0)(image, targets, np.random.default_rng(0))
+    assert box_of(image) == list(BOX) == targets.boxes_xyxy[0].tolist()
+    assert box_of(out) == moved.boxes_xyxy[0].tolist() != list(BOX)
+    assert moved.labels.tolist() == [4] and moved.crowd.tolist() == [True]
+    same, kept = flip(0.0)(image, targets, np.random.default_rng(0))
+    np.testing.assert_array_equal(same, image)
+    np.testing.assert_array_equal(kept.boxes_xyxy, targets.boxes_xyxy)
+
+
+def test_flip_probability() -> None:
+    image, targets = marked()
+    rng = np.random.default_rng(1)
+    count = sum(
+        box_of(HorizontalFlip(0.3)(image, targets, rng)[0]) != list(BOX) for _ in range(400)
+    )
+    assert 80 < count < 160
+
+
+def test_random_resize_scales_boxes() -> None:
+    image, targets = marked()
+    resize = RandomResize([40, 10, 60], max_size=75)
+    seen = set()
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        out, scaled = resize(image, targets, rng)
+        seen.add(out.shape[:2])
+        np.testing.assert_allclose(scaled.boxes_xyxy[0], box_of(out), atol=0.51)
+    assert seen == {(40, 60), (10, 15), (50, 75)}
+
+
+def test_color_jitter_keeps_boxes_and_changes_pixels() -> None:
+    image, targets = marked()
+    out, same = ColorJitter()(image, targets, np.random.default_rng(0))
+    assert out.dtype == np.uint8 and not np.array_equal(out, image)
+    assert same is targets
+    still, _ = ColorJitter(0, 0, 0)(image, targets, np.random.default_rng(0))
+    np.testing.assert_allclose(still, image, atol=1)
+
+
+def test_clipping_drops_what_is_left_too_thin() -> None:
+    boxes = np.array([[-5, -5, 4, 4], [29.5, 0, 40, 10], [29, 0, 40, 10], [50, 0, 60, 9]])
+    clipped = clip_targets(Targets(boxes.astype(np.float32), np.arange(4)), (20, 30))
+    assert clipped.labels.tolist() == [0, 2]
+    np.testing.assert_array_equal(clipped.boxes_xyxy, [[0, 0, 4, 4], [29, 0, 30, 10]])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("horizontal_flp", {}, "Did you mean 'horizontal_flip'"),
+        ("horizontal_flip", {"q": 1}, "horizontal_flip"),
+        ("horizontal_flip", {"p": 1.5}, "`p`"),
+        ("random_resize", {}, "min_sizes"),
+        ("random_resize", {"min_sizes": []}, "min_sizes"),
+        ("color_jitter", {"contrast": 2}, "`contrast`"),
+    ],
+)
+def test_bad_augmentations(name: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((UserError, ValueError), match=message):
+        create_augmentation(name, arguments)
+
+
+def test_all_augmentations_can_be_made_and_called() -> None:
+    image, targets = marked()
+    for name in AUGMENTATIONS:
+        arguments = {"min_sizes": [30]} if name == "random_resize" else {}
+        out, moved = create_augmentation(name, arguments)(image, targets, np.random.default_rng(0))
+        assert out.dtype == np.uint8 and len(moved) == 1
