@@ -7,6 +7,7 @@ import functools
 import glob
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ class CacheContents:
     Attributes:
         size: bytes of all files.
         kernels: compiled kernels.
-        core: whether Jittor's core is among what is compiled.
+        core: whether Jittor's core is compiled for this Python.
         locks: lock files.
     """
 
@@ -65,6 +66,8 @@ class CacheContents:
 def read_cache(folder: Path) -> CacheContents:
     """Counts what lies in a cache folder; an absent one is empty."""
     size, kernels, core, locks = 0, 0, False, []
+    # Jittor keeps a folder for each version of Python.
+    python = f"{os.sep}py{platform.python_version()}{os.sep}"
     for place, _, names in os.walk(folder):
         inside_jit = Path(place).name == "jit"
         for name in names:
@@ -74,7 +77,7 @@ def read_cache(folder: Path) -> CacheContents:
             except OSError:  # another process has just removed it
                 continue
             kernels += inside_jit and name.endswith(".so")
-            core |= name.startswith("jittor_core") and name.endswith(".so")
+            core |= python in path and name.startswith("jittor_core") and name.endswith(".so")
             if name.endswith(".lock"):
                 locks.append(Path(path))
     return CacheContents(size, kernels, core, tuple(locks))
