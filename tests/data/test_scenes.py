@@ -111,3 +111,6 @@ def test_load_dataset_makes_scenes_once(tmp_path: Path) -> None:
     stamp = first.images[0].path.stat().st_mtime_ns
     assert len(first) == 3
     assert load_dataset(spec).images[0].path.stat().st_mtime_ns == stamp
+    for change in ({"scene_count": 4}, {"size": (64, 80)}, {"seed": 1}):
+        with pytest.raises(UserError, match="other scenes"):
+            load_dataset({**spec, **change})

@@ -7,14 +7,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from unidet.data.coco import read_json
 from unidet.data.images import write_image
 from unidet.data.scene_render import SCENE_CLASSES, Scene, check_scene, render_scene
 from unidet.errors import UserError
 
-__all__ = ["SCENE_CLASSES", "Scene", "check_free", "generate_scenes", "render_scene"]
+__all__ = ["SCENE_CLASSES", "Scene", "ensure_scenes", "generate_scenes", "render_scene"]
 
 
 def generate_scenes(
@@ -70,10 +72,59 @@ def generate_scenes(
         text = json.dumps(content, separators=(",", ":"))
         (work / "annotations.json").write_text(text, encoding="utf-8")
         work.chmod(0o755)
-        _swap(work, out_dir)
+        _swap(work, out_dir, overwrite)
+    except OSError as error:
+        raise UserError(f"Cannot write {out_dir}: {error.strerror}.") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out_dir / "annotations.json"
+
+
+def ensure_scenes(out_dir: str | Path, count: int, **options: Any) -> Path:
+    """Like :func:`generate_scenes`, unless the folder holds just these scenes already.
+
+    Raises:
+        UserError: it holds other scenes or anything else, or cannot be written.
+    """
+    annotations = Path(out_dir) / "annotations.json"
+    if not annotations.exists():
+        try:
+            return generate_scenes(out_dir, count, **options)
+        except UserError:
+            if not annotations.exists():  # another process may have been first
+                raise
+    given = {k: v.default for k, v in signature(generate_scenes).parameters.items()} | options
+    wanted = _recipe(
+        count, *(given[k] for k in ("size", "seed", "classes", "max_objects", "start"))
+    )
+    info = read_json(annotations).get("info")
+    for key, value in wanted.items():
+        found = info.get(key) if isinstance(info, dict) else None
+        if found != value:
+            raise UserError(
+                f"{annotations} holds other scenes. Expected {key} {value!r}. Received {found!r}. "
+                "Choose another folder or remove it."
+            )
+    return annotations
+
+
+def _recipe(
+    count: int,
+    size: tuple[int, int],
+    seed: int,
+    classes: Sequence[str],
+    max_objects: int,
+    start: int,
+) -> dict[str, Any]:
+    """What tells one set of scenes from another, in JSON's types."""
+    return {
+        "count": count,
+        "size": list(size),
+        "seed": seed,
+        "classes": list(classes),
+        "max_objects": max_objects,
+        "start": start,
+    }
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -90,8 +141,10 @@ def check_free(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _swap(work: Path, out_dir: Path) -> None:
-    if not out_dir.exists():
+def _swap(work: Path, out_dir: Path, overwrite: bool) -> None:
+    if not out_dir.exists() or not overwrite:
+        if out_dir.exists():
+            out_dir.rmdir()  # fails if something has appeared in it meanwhile
         os.rename(work, out_dir)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.old.", dir=out_dir.parent))
@@ -127,7 +180,10 @@ def _write_all(
                 }
             )
     return {
-        "info": {"description": f"Generated scenes, seed {seed}"},
+        "info": {
+            "description": "Generated scenes",
+            **_recipe(len(indices), size, seed, classes, max_objects, indices.start),
+        },
         "images": images,
         "annotations": annotations,
         "categories": [{"id": i, "name": n} for i, n in enumerate(classes, start=1)],

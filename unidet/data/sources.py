@@ -8,7 +8,7 @@ from typing import Any
 
 from unidet.data.coco import load_coco
 from unidet.data.dataset import DetectionDataset
-from unidet.data.scenes import generate_scenes
+from unidet.data.scenes import ensure_scenes
 from unidet.data.subset import random_subset
 from unidet.data.voc import load_voc
 from unidet.errors import UserError, suggestion
@@ -33,8 +33,8 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
     * coco, lvis: ``annotations`` (JSON file), ``images`` (folder).
     * voc: ``root`` and ``split``, or ``annotations`` = the list ``ROOT/ImageSets/Main/SPLIT.txt``;
       ``images`` where the folder is neither ``JPEGImages`` nor ``images``.
-    * scenes: ``root`` (folder, made when it is not there), ``scene_count``, ``size`` (h, w),
-      ``seed``.
+    * scenes: ``root`` (folder, made when it is not there; refused when it holds other scenes),
+      ``scene_count``, ``size`` (h, w), ``seed``.
 
     Raises:
         UserError: unknown format or key, missing key, or the data cannot be read.
@@ -92,8 +92,6 @@ def _voc(spec: Mapping[str, Any], options: dict[str, Any]) -> DetectionDataset:
 
 def _scenes(spec: Mapping[str, Any], options: dict[str, Any]) -> DetectionDataset:
     root = Path(_need(spec, "root"))
-    annotations = root / "annotations.json"
-    if not annotations.exists():
-        given = {k: spec[k] for k in ("size", "seed") if spec.get(k) is not None}
-        generate_scenes(root, int(spec.get("scene_count") or 64), **given)
+    given = {k: spec[k] for k in ("size", "seed") if spec.get(k) is not None}
+    annotations = ensure_scenes(root, int(spec.get("scene_count") or 64), **given)
     return load_coco(annotations, root / "images", **options)
