@@ -1,0 +1,74 @@
+"""torch's own optimizers behind the neutral interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from unidet.backends.optim import STATE, Group, Optimizer
+from unidet.backends.torch.nn import to_array
+
+_CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class TorchOptimizer(Optimizer):
+    """Wraps ``torch.optim``; the wrapped one is ``native``."""
+
+    def __init__(self, name: str, groups: list[Group]) -> None:
+        super().__init__(name, groups)
+        specs = [
+            {"params": list(group.parameters.values()), "lr": group.lr, **group.options}
+            for group in groups
+        ]
+        self.native = _CLASSES[name](specs, lr=groups[-1].lr)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        return {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+
+    def clip_grad_norm(self, max_norm: float) -> torch.Tensor:
+        return torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm)
+
+    def step(self) -> None:
+        self.native.step()
+
+    def zero_grad(self) -> None:
+        self.native.zero_grad(set_to_none=True)
+
+    def set_lr_scale(self, scale: float) -> None:
+        super().set_lr_scale(scale)
+        for group, native in zip(self.groups, self.native.param_groups):
+            native["lr"] = group.lr * self.lr_scale
+
+    def _read_state(self) -> dict[str, dict[str, np.ndarray]]:
+        result: dict[str, dict[str, np.ndarray]] = {key: {} for key in STATE[self.name]}
+        for name, p in self.parameters.items():
+            for key, value in self.native.state.get(p, {}).items():
+                if key in result and value is not None:
+                    array = to_array(value)
+                    result[key][name] = array.astype(np.int64) if key == "step" else array
+        return result
+
+    def _write_state(self, state: dict[str, dict[str, np.ndarray]]) -> None:
+        self.native.state.clear()
+        for name, p in self.parameters.items():
+            if name in state:
+                self.native.state[p] = {
+                    key: _tensor(key, array, p) for key, array in state[name].items()
+                }
+
+
+def _tensor(key: str, array: np.ndarray, parameter: torch.Tensor) -> Any:
+    if key == "step":
+        return torch.tensor(float(array))
+    value = torch.from_numpy(np.array(array, dtype=np.float32)).reshape(parameter.shape)
+    return value.to(device=parameter.device, dtype=parameter.dtype)
+
+
+def make(name: str, groups: list[Group]) -> TorchOptimizer:
+    """The optimizer ``name`` over ``groups``."""
+    return TorchOptimizer(name, groups)
