@@ -94,10 +94,11 @@ def detect_container(path: str | os.PathLike[str]) -> str:
         return "torch_legacy"
     if tail.endswith(TRAILER) and file.stat().st_size > 28:
         return "jittor"
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
-        return "pickle"
+    # Before pickle: a header of 640 or 1152 bytes begins like one.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
         return "safetensors"
+    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+        return "pickle"
     for start, meaning in _FOREIGN:
         if head.lstrip().startswith(start):
             raise CheckpointError(f"Invalid checkpoint {file}. It is {meaning}.")
