@@ -10,6 +10,7 @@ import numpy as np
 from unidet.backends import nn, ops, optim
 from unidet.backends.module import neutral_class
 from unidet.backends.registry import backend_of
+from unidet.evaluation.run import evaluation_mode
 from unidet.structures import Batch, Detections
 
 #: Receives the kind ("layer", "output", "loss", "gradient", "detections"), a name and an array.
@@ -31,28 +32,29 @@ def run_side(model: Any, batch: Batch, sink: Sink, *, gradients: bool = True) ->
         sink: called with each array; nothing is kept here.
         gradients: whether losses and gradients are computed.
     """
-    training = bool(model.training)
     before = nn.state_arrays(model)
     like = next(iter(nn.parameters(model).values()))
-    try:
-        model.eval()
-        with ops.no_grad():
-            handles = _watch(model, sink)
-            try:
-                outputs = model(ops.asarray(batch.images, like=like))
-            finally:
-                for handle in handles:
-                    handle.remove()
-            for name, array in flatten(outputs):
-                sink("output", name, array)
-            for index, found in enumerate(model.predict(outputs, batch)):
-                sink("detections", str(index), pack_detections(found))
-        del outputs
+    with evaluation_mode(model):
+        _forward(model, batch, like, sink)
         if gradients and batch.targets and nn.trainable(model):
-            _losses(model, batch, like, sink)
-    finally:
-        nn.load_arrays(model, before)
-        model.train(training)
+            try:
+                _losses(model, batch, like, sink)
+            finally:
+                nn.load_arrays(model, before)
+
+
+def _forward(model: Any, batch: Batch, like: Any, sink: Sink) -> None:
+    with ops.no_grad():
+        handles = _watch(model, sink)
+        try:
+            outputs = model(ops.asarray(batch.images, like=like))
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, array in flatten(outputs):
+            sink("output", name, array)
+        for index, found in enumerate(model.predict(outputs, batch)):
+            sink("detections", str(index), pack_detections(found))
 
 
 def _watch(model: Any, sink: Sink) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             loader,
             dataset,
             max_detections=args.max_detections,
+            class_names=detector.class_names,
             progress=progress,
         )
     print(result.table)
@@ -122,19 +124,18 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
-    from unidet.errors import UserError
+    """Stops where classes cannot be told apart, warns where names differ and order decides."""
+    from unidet.evaluation.run import label_categories
 
     names = detector.class_names
-    if names is not None and len(names) != dataset.num_classes:
-        raise UserError(
-            f"Invalid value for `--data`. Expected the {len(names)} classes of the checkpoint "
-            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}). "
-            f"Received {dataset.num_classes}."
+    label_categories(names, dataset)
+    missing = [name for name in dataset.class_names if names and name not in names]
+    if missing:
+        print(
+            f"warning: the checkpoint does not know the name {missing[0]!r}; classes are taken "
+            "in their order",
+            file=sys.stderr,
         )
-    if names is not None and tuple(names) != dataset.class_names:
-        pairs = zip(names, dataset.class_names)
-        first = next(f"{a!r} and {b!r}" for a, b in pairs if a != b)
-        print(f"warning: classes of the checkpoint and the data differ in name: {first}")
 
 
 class _Progress:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from unidet.backends import nn, ops
+from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import evaluate_coco
 from unidet.structures import Batch, Detections
 
@@ -39,6 +41,7 @@ def evaluate_model(
     dataset: Any,
     *,
     max_detections: int = 100,
+    class_names: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
     """Scores a model with COCO's metrics.
@@ -47,25 +50,75 @@ def evaluate_model(
         model: a model of either backend; runs in evaluation mode without gradients and is left
             in the mode it came in.
         loader: batches; the images that they hold are the images that count.
-        dataset: the data set behind the loader: ``to_coco()`` gives its annotations and
-            ``category_ids`` the id of each label.
+        dataset: the data set behind the loader.
         max_detections: the best that are kept of each image.
+        class_names: of the model's labels; the model's own by default.
         progress: called after each batch with the number of images done.
+
+    Raises:
+        UserError: the classes of the model are not those of the data.
     """
     results: list[dict[str, Any]] = []
-    image_ids: list[int] = []
+    seen: set[int] = set()
+    names = class_names if class_names is not None else getattr(model, "class_names", None)
+    category_ids = label_categories(names, dataset)
     started = time.perf_counter()
     for batch, found in predictions(model, loader):
-        for image_id, one in zip(batch.image_ids, found):
-            image_ids.append(int(image_id))
-            results += best(one, max_detections).to_coco(int(image_id), dataset.category_ids)
+        for image_id, one in zip(map(int, batch.image_ids), found):
+            # Sharded loaders repeat images to fill up; twice the same would count as false.
+            if image_id not in seen:
+                seen.add(image_id)
+                results += to_results(best(one, max_detections), image_id, category_ids)
         if progress is not None:
-            progress(len(image_ids))
+            progress(len(seen))
     seconds = time.perf_counter() - started
-    scores = evaluate_coco(ground_truth_of(dataset), results, image_ids=sorted(set(image_ids)))
+    scores = evaluate_coco(dataset.to_coco(), results, image_ids=sorted(seen))
     return EvaluationResult(
-        scores.metrics, results, scores.per_class, scores.table, len(image_ids) / max(seconds, 1e-9)
+        scores.metrics, results, scores.per_class, scores.table, len(seen) / max(seconds, 1e-9)
     )
+
+
+def label_categories(class_names: Sequence[str] | None, dataset: Any) -> list[int | None]:
+    """Category id of each label of a model, None where the data lacks the class.
+
+    Names decide where the model knows more classes than the data or has them in another order;
+    else the order does.
+
+    Args:
+        class_names: of the model, or None.
+        dataset: with ``class_names`` and ``category_ids``.
+
+    Raises:
+        UserError: the model has another number of classes and lacks some of the data's.
+    """
+    own, names = list(dataset.category_ids), tuple(dataset.class_names)
+    if class_names is None or tuple(class_names) == names:
+        return own
+    missing = [name for name in names if name not in class_names]
+    if not missing:
+        by_name = dict(zip(names, own))
+        return [by_name.get(name) for name in class_names]
+    if len(class_names) == len(names):
+        return own
+    raise UserError(
+        f"Invalid data. Expected classes among the {len(class_names)} of the model. "
+        f"Received {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
+        f"{suggestion(missing[0], class_names)}"
+    )
+
+
+def to_results(
+    found: Detections, image_id: int, category_ids: Sequence[int | None]
+) -> list[dict[str, Any]]:
+    """COCO result form; labels without a category are left out."""
+    known = np.array([c is not None for c in category_ids], bool)
+    if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(known):
+        raise UserError(
+            f"Invalid data. Expected a class for each label of the model. Received "
+            f"{len(known)} classes and the label {found.labels.max()}."
+        )
+    kept = found[known[found.labels]] if len(found) else found
+    return kept.to_coco(image_id, [-1 if c is None else c for c in category_ids])
 
 
 def predictions(
@@ -73,28 +126,32 @@ def predictions(
 ) -> Iterator[tuple[Batch, Sequence[Detections]]]:
     """Yields each batch with the detections of its images.
 
-    The model is in evaluation mode while the generator runs and afterwards in the mode it came in.
+    The model is in evaluation mode while the generator runs, and all its parts are afterwards in
+    the modes they came in.
     """
-
     like = next(iter(nn.parameters(model).values()))
-    training = bool(model.training)
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for batch in loader:
             with ops.no_grad():
                 outputs = model(ops.asarray(batch.images, like=like))
                 found = model.predict(outputs, batch)
             yield batch, found
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode inside the block; every part returns to its own mode afterwards."""
+    modes = [(module, bool(module.training)) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        yield
     finally:
-        model.train(training)
+        # Parents come first, so that the modes of their parts have the last word.
+        for module, mode in modes:
+            module.train(mode)
 
 
 def best(detections: Detections, count: int) -> Detections:
     """The ``count`` of highest score, by falling score; ties keep their order."""
     order = np.argsort(-detections.scores, kind="stable")[:count]
     return detections[order]
-
-
-def ground_truth_of(dataset: Any) -> Mapping[str, Any]:
-    """Annotations of a data set in COCO form."""
-    return dataset.to_coco()

@@ -149,8 +149,8 @@ def _outline(canvas: np.ndarray, rect: _Rect, colour: _Colour, line: int) -> Non
     x1, y1, x2, y2 = rect
     # A dark rim keeps a bright box visible on a bright photo.
     if min(x2 - x1, y2 - y1) > 6 * line:
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), (0, 0, 0), line + 2, cv2.LINE_AA)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), (0, 0, 0), line + 2)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line)
 
 
 def _label(
