@@ -34,7 +34,7 @@ class JittorOptimizer(Optimizer):
                 "not frozen. Received one without gradient."
             )
         found = jt.grad(loss, list(targets.values()))
-        found = _reached(dict(zip(targets, found)))
+        found = _reached(dict(zip(targets, found)), loss)
         for name, gradient in found.items():
             # Not fused with what made it, or each layer would compile an addition of its own.
             flat = gradient.stop_grad().stop_fuse().reshape(-1)
@@ -199,20 +199,26 @@ for (int64_t i = 0; i < in0_shape0; i++) {
 """
 
 
-def _reached(gradients: dict[str, Any]) -> dict[str, Any]:
+def _reached(gradients: dict[str, Any], loss: Any) -> dict[str, Any]:
     """Leaves out parameters that the loss does not depend on.
 
     ``jt.grad`` gives them zeros, with which weight decay and momentum would go on moving them. Such
-    zeros are a constant 0 that is broadcast, which no computed gradient is, be it zero or not. The
-    constant is looked for in the graph, before anything is executed.
+    zeros are a constant 0 that is broadcast and younger than the loss, which no computed gradient
+    is, be it zero or not. The constant is looked for in the graph, before anything is executed.
     """
     addresses = as_var(np.array([value.var_ptr for value in gradients.values()], np.int64))
-    kinds = jt.code(addresses.shape, "int32", [addresses], cpu_src=_KIND).numpy()
-    return {
-        name: value
-        for (name, value), kind in zip(gradients.items(), kinds)
-        if kind == 0 or (value._input(0) if kind == 1 else value).item() != 0
+    kinds = jt.code(addresses.shape, "int32", [addresses], cpu_src=_KIND)
+    # Weakly synced, the gradients would be computed before they are looked at.
+    kinds.sync(False, False)
+    sources = {
+        name: value._input(0) if kind == 1 else value
+        for (name, value), kind in zip(gradients.items(), kinds.numpy())
+        if kind
     }
+    made_up = {
+        name for name, source in sources.items() if source.id > loss.id and source.item() == 0
+    }
+    return {name: value for name, value in gradients.items() if name not in made_up}
 
 
 def make(name: str, groups: list[Group]) -> JittorOptimizer:
