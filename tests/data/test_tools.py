@@ -171,6 +171,22 @@ def test_command_subset(
     assert main([*command[:3], "--percent", "20", "--count", "3", "--out", str(out)]) == 2
 
 
+def test_command_subset_keeps_masks_and_unknown_keys(
+    tiny: dict[str, Any], write: Write, tmp_path: Path
+) -> None:
+    tiny["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+    tiny["licenses"] = [{"id": 1}]
+    out = tmp_path / "part.json"
+    assert main(["data", "subset", str(write(tiny)), "--count", "2", "--out", str(out)]) == 0
+    assert json.loads(out.read_text()) == tiny
+    command = ["data", "subset", str(write(tiny)), "--count", "1", "--out", str(out), "--overwrite"]
+    assert main(command) == 0
+    part = json.loads(out.read_text())
+    kept = {i["id"] for i in part["images"]}
+    assert len(kept) == 1
+    assert part["annotations"] == [a for a in tiny["annotations"] if a["image_id"] in kept]
+
+
 def test_command_convert(
     sample_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

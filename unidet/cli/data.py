@@ -131,12 +131,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _subset(args: argparse.Namespace) -> int:
-    from unidet.data.convert import write_coco
-    from unidet.data.subset import random_subset, subset_table
+    from unidet.data.coco import read_json
+    from unidet.data.convert import write_json
+    from unidet.data.subset import random_subset, subset_content, subset_table
 
     whole = _load(args, on_bad="error")
     part = random_subset(whole, percent=args.percent, count=args.count, seed=args.seed)
-    path = write_coco(part, args.out, overwrite=args.overwrite)
+    if Path(args.source).is_dir() or args.classes is not None:
+        content = part.to_coco()
+    else:
+        content = subset_content(read_json(args.source), part)
+    path = write_json(content, args.out, overwrite=args.overwrite)
     print(subset_table([("before", whole), ("after", part)]))
     print(f"Written: {path}")
     return 0

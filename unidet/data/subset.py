@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,16 @@ def random_subset(
     order = stream(seed, "subset").permutation(total)
     chosen = np.sort(order[:count]).tolist()
     return dataset.select(chosen, f"{dataset.name} ({count} of {total} images)")
+
+
+def subset_content(content: Mapping[str, Any], part: DetectionDataset) -> dict[str, Any]:
+    """A COCO-form file cut down to the images of ``part``; all other keys stay, masks too."""
+    ids = {record.id for record in part.images}
+    return {
+        **content,
+        "images": [i for i in content["images"] if i["id"] in ids],
+        "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
+    }
 
 
 def subset_table(rows: Sequence[tuple[str, DetectionDataset]]) -> str:
