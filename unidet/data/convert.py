@@ -36,6 +36,9 @@ def write_json(content: dict[str, Any], path: str | Path, *, overwrite: bool = F
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from None
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        raise UserError(f"Cannot write {path}: a value is NaN or infinite.") from None
     write_bytes(path, text.encode())
     return path
