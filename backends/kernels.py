@@ -39,8 +39,7 @@ def library_path() -> Path | None:
         for pattern in ("_kernels*.so", "_kernels*.pyd")
         for path in Path(__file__).parent.glob(pattern)
     )
-    matching = [path for path in found if path.name.endswith(_extension_suffixes())]
-    return (matching or [None])[0]
+    return next((path for path in found if path.name.endswith(_extension_suffixes())), None)
 
 
 def _extension_suffixes() -> tuple[str, ...]:

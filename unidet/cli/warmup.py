@@ -137,8 +137,8 @@ def _batch(model: Any, images: int, size: tuple[int, int], classes: int, seed: i
     batch = model.preprocess.batch(pictures)
     targets = []
     for height, width in batch.image_sizes:
-        corners = np.float32([[0.1, 0.1, 0.6, 0.7], [0.4, 0.3, 0.9, 0.8]])
-        boxes = corners * np.float32([width, height, width, height])
+        corners = np.array([[0.1, 0.1, 0.6, 0.7], [0.4, 0.3, 0.9, 0.8]], np.float32)
+        boxes = corners * np.array([width, height] * 2, np.float32)
         targets.append(Targets(boxes, np.arange(2, dtype=np.int64) % classes))
     return dataclasses.replace(batch, targets=targets, image_ids=list(range(images)))
 
