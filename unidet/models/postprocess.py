@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unidet.backends import ops
+from unidet.backends import kernels
 from unidet.models.box_coder import BoxCoder
 from unidet.models.boxes import clip_boxes
 from unidet.structures import Detections
@@ -69,7 +69,7 @@ class PostProcess:
         elif self.clip == "one_sided":
             boxes = clip_boxes(boxes, *padded_size, one_sided=True)
         scores = _sigmoid(values)
-        kept = ops.batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
+        kept = kernels.batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
         boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         if self.clip == "after_nms":
             boxes = clip_boxes(boxes, *image_size)
