@@ -1,0 +1,174 @@
+"""Loading weights of any known origin into a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unidet.backends import nn
+from unidet.errors import UserError
+from unidet.weights_convert import (
+    TensorReport,
+    backbone_state,
+    detect_family,
+    family_named,
+    peel,
+    read_container,
+)
+
+#: Arguments that a peer's published model fixes and whose change moves the numbers.
+_NOT_CONVENTIONS = {
+    "num_classes", "class_names", "background_slot", "frozen_stages", "norm_eval", "init", "prior",
+    "score_threshold", "pre_nms", "nms_iou", "max_detections", "positive_iou", "negative_iou",
+    "low_quality", "ignore_overlap", "normalizer", "preprocess",
+}  # fmt: skip
+_TRAINING_ONLY = ("focal_", "box_loss", "box_beta", "box_reduction", "box_weight")
+
+
+class ConventionWarning(UserWarning):
+    """Weights were made for other conventions than the model's: names fit, numbers will not."""
+
+
+def load_weights(
+    model: Any,
+    path: str | Path,
+    *,
+    family: str | None = None,
+    strict: bool = True,
+    reinitialise: bool = False,
+) -> TensorReport:
+    """Loads a checkpoint of unidet or of a known family into a model.
+
+    Args:
+        model: a model of either backend, with the weights that tensors without a match keep.
+        path: ``.safetensors``, ``.pth``, ``.pt``, ``.pkl``, ...: a native checkpoint, a saved
+            state of the same model, or a published file.
+        family: name of the published family; found from keys and shapes by default.
+        strict: every tensor of the model and of the file has to find its partner. Otherwise what
+            fits is loaded.
+        reinitialise: tensors whose shape differs, as those of another number of classes do, keep
+            the model's own fresh values and are reported as ``reinitialised``.
+
+    Returns:
+        What became of every tensor; ``report.summary()`` and ``report.table()`` say it in words.
+
+    Raises:
+        UserError: no such file, an unknown family, or tensors that do not fit; nothing was
+            written to the model then.
+
+    Warns:
+        ConventionWarning: the model differs from the file's origin in conventions such as anchor
+            rounding or the scale of the box deltas.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"Checkpoint not found: {path}")
+    tree, info = read_container(path)
+    state = peel(tree, source=str(path))
+    target = nn.state_arrays(model)
+    # A file of the model's own names needs no family: published names share few with them.
+    shared = len(target.keys() & state.arrays.keys())
+    if family is None and 2 * shared > len(target):
+        title = f"{getattr(model, 'model_name', type(model).__name__)}, its own names"
+        arrays, notes = state.arrays, []
+        renamed: dict[str, str] = {}
+    else:
+        title, arrays, renamed, notes = _published(model, state.arrays, family, str(path), strict)
+    report = TensorReport(title, notes=[*map(str, info.notes), *notes])
+    fitting = _fit(report, target, arrays, renamed, reinitialise)
+    if strict:
+        report.require(str(path))
+    nn.load_arrays(model, fitting, strict=False)
+    return report
+
+
+def _published(
+    model: Any, state: Mapping[str, np.ndarray], family: str | None, path: str, strict: bool
+) -> tuple[str, dict[str, np.ndarray], dict[str, str], list[str]]:
+    """Title, tensors under native names, native to published names, and notes."""
+    found = family_named(family) if family is not None else detect_family(state, source=path)
+    if found.dialect is None and not hasattr(model, "fc"):
+        arrays, inner = backbone_state(state, source=path)
+        title = f"{found.title}, into the backbone"
+        notes = list(inner.notes)
+    else:
+        # Whether tensors fit is judged against the model below, not against the origin.
+        mapped = found.to_native(state, strict=False, source=path)
+        arrays, inner = dict(mapped.arrays), mapped.report
+        title = f"{found.title}, into {getattr(model, 'model_name', type(model).__name__)}"
+        notes = list(inner.notes)
+        different = _other_conventions(model, mapped.description)
+        if different:
+            name = mapped.description["name"]
+            text = (
+                f"{path} was made for {name}. The model differs from it in {different}: outputs "
+                f"will not be those of the origin. unidet.create_model({name!r}) makes a model "
+                "that fits."
+            )
+            warnings.warn(text, ConventionWarning, stacklevel=3)
+            notes.append(text)
+    renamed = {row.target: row.source for row in inner.rows if row.target and row.source}
+    for row in inner.with_status("unexpected"):
+        # Names that the origin itself does not have stay what they are: unexpected.
+        if row.source is not None:
+            arrays.setdefault(row.source, state[row.source])
+    return title, arrays, renamed, notes
+
+
+def _fit(
+    report: TensorReport,
+    target: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    renamed: Mapping[str, str],
+    reinitialise: bool,
+) -> dict[str, np.ndarray]:
+    """The tensors that the model takes; every tensor of both sides gets a row."""
+    fitting: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        source = renamed.get(name, name)
+        if name not in target:
+            dropped = name.endswith("num_batches_tracked")
+            status = "dropped" if dropped else "unexpected"
+            report.add(status, source, None, array.shape, array.dtype)
+        elif target[name].size == array.size == 1 or target[name].shape == array.shape:
+            # Jittor's files hold scalars with one dimension.
+            fitting[name] = array.reshape(target[name].shape)
+            status = "matched" if source == name else "renamed"
+            report.add(status, source, name, array.shape, array.dtype)
+        else:
+            note = f"expected {target[name].shape}, received {array.shape}"
+            status = "reinitialised" if reinitialise else "mismatched"
+            report.add(status, source, name, array.shape, array.dtype, note)
+    for name, own in target.items():
+        if name not in arrays:
+            if name.endswith("num_batches_tracked"):
+                fitting[name] = np.zeros(own.shape, own.dtype)
+                report.add("reinitialised", None, name, own.shape, own.dtype, "starts at 0")
+            else:
+                report.add("missing", None, name, own.shape, own.dtype)
+    return fitting
+
+
+def _other_conventions(model: Any, description: Mapping[str, Any]) -> str:
+    """Arguments in which a model and a file's origin differ, as text; empty where none."""
+    from unidet.models import model_spec
+
+    own = getattr(model, "settings", None)
+    if not dataclasses.is_dataclass(own):
+        return ""
+    origin = {**model_spec(description["name"]).defaults, **description["arguments"]}
+    found = []
+    for key, value in origin.items():
+        skipped = key in _NOT_CONVENTIONS or key.startswith(_TRAINING_ONLY)
+        mine = getattr(own, key, value)
+        if not skipped and value is not None and _plain(mine) != _plain(value):
+            found.append(f"{key} ({_plain(mine)}, there {_plain(value)})")
+    return ", ".join(found)
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
