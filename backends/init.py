@@ -27,7 +27,9 @@ def fans(shape: Sequence[int]) -> tuple[int, int]:
     return int(shape[1]) * receptive, int(shape[0]) * receptive
 
 
-def kaiming_uniform(generator: np.random.Generator, shape: Sequence[int], a: float = 1.0) -> np.ndarray:
+def kaiming_uniform(
+    generator: np.random.Generator, shape: Sequence[int], a: float = 1.0
+) -> np.ndarray:
     """Uniform values of variance ``2 / ((1 + a^2) fan_in)`` (He et al. 2015)."""
     return uniform(generator, shape, np.sqrt(6 / ((1 + a**2) * fans(shape)[0])))
 

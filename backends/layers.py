@@ -41,7 +41,10 @@ class Conv2d(_Weighted):
 
 
 class Linear(_Weighted):
-    """``x @ weight.T + bias`` over the last axis: ``Linear(in_features, out_features, bias=True)``."""
+    """``x @ weight.T + bias`` over the last axis.
+
+    ``Linear(in_features, out_features, bias=True)``; ``weight`` is ``(out_features, in_features)``.
+    """
 
     _is_layer = True
 
@@ -128,13 +131,19 @@ class FrozenBatchNorm2d(Module):
 
 
 class GroupNorm(_Norm):
-    """Group normalization (Wu and He 2018): ``GroupNorm(num_groups, num_channels, eps=1e-5, affine=True)``."""
+    """Group normalization (Wu and He 2018).
+
+    ``GroupNorm(num_groups, num_channels, eps=1e-5, affine=True)``.
+    """
 
     _is_layer = True
 
 
 class LayerNorm(_Norm):
-    """Layer normalization (Ba et al. 2016): ``LayerNorm(normalized_shape, eps=1e-5, elementwise_affine=True)``."""
+    """Layer normalization (Ba et al. 2016).
+
+    ``LayerNorm(normalized_shape, eps=1e-5, elementwise_affine=True)``.
+    """
 
     _is_layer = True
 
@@ -181,7 +190,7 @@ class Identity(Module):
 
 
 class Sequential(Module):
-    """Modules applied one after the other: ``Sequential(*modules)`` or ``Sequential(OrderedDict)``."""
+    """Modules applied in turn: ``Sequential(*modules)`` or ``Sequential(OrderedDict)``."""
 
     _is_layer = True
 

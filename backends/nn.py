@@ -42,6 +42,7 @@ from unidet.backends.layers import (
 )
 from unidet.backends.module import Module, initial_seed, initialize
 from unidet.backends.registry import backend_of, implementation, resolve
+from unidet.errors import suggestion
 
 __all__ = [
     "AvgPool2d",
@@ -67,6 +68,7 @@ __all__ = [
     "initialize",
     "load_arrays",
     "parameters",
+    "shapes",
     "state_arrays",
     "to_device",
     "trainable",
@@ -106,7 +108,7 @@ class LoadReport:
             "unexpected": self.unexpected,
             "mismatched": [f"{n} (model {a}, received {b})" for n, a, b in self.mismatched],
         }
-        lines = [f"{len(names)} {group}: {', '.join(names)}" for group, names in groups.items() if names]
+        lines = [f"{len(n)} {group}: {', '.join(n)}" for group, n in groups.items() if n]
         return StateMismatchError("Arrays do not fit the model. " + ". ".join(lines) + ".")
 
     def check_known(self) -> None:
@@ -138,7 +140,7 @@ def parameters(model: Any) -> dict[str, Any]:
 def trainable(model: Any) -> dict[str, Any]:
     """Those parameters that are not frozen."""
     native = _of(model)
-    return {name: value for name, value in native.parameters(model).items() if native.is_trainable(value)}
+    return {n: value for n, value in native.parameters(model).items() if native.is_trainable(value)}
 
 
 def freeze(model: Any, *prefixes: str) -> Any:
@@ -168,8 +170,8 @@ def _set_trainable(model: Any, prefixes: tuple[str, ...], value: bool) -> Any:
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
             raise ValueError(
-                f"Invalid value for `prefixes`. Expected the start of a parameter's name, such as "
-                f"{names[0] if names else 'none, the model has no parameters'!r}. Received {prefix!r}."
+                "Invalid value for `prefixes`. Expected the start of a parameter's name. "
+                f"Received {prefix!r}.{suggestion(prefix, names)}"
             )
     for name in names:
         if not prefixes or name.startswith(prefixes):
@@ -180,6 +182,11 @@ def _set_trainable(model: Any, prefixes: tuple[str, ...], value: bool) -> Any:
 def state_arrays(model: Any) -> dict[str, np.ndarray]:
     """Copies of all parameters and persistent buffers, by torch's names, on the host."""
     return _of(model).arrays(model)
+
+
+def shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of what :func:`state_arrays` returns, without copying anything."""
+    return _of(model).shapes(model)
 
 
 def load_arrays(model: Any, arrays: Mapping[str, np.ndarray], strict: bool = True) -> LoadReport:

@@ -130,7 +130,8 @@ class Optimizer(abc.ABC):
                 )
             shape = () if key == "step" else tuple(parameters[name].shape)
             # Jittor's scalars have the shape (1,).
-            if np.size(array) != np.prod(shape) or (shape not in ((), (1,)) and np.shape(array) != shape):
+            scalar = shape in ((), (1,)) and np.size(array) == 1
+            if not scalar and np.shape(array) != shape:
                 raise ValueError(
                     f"Invalid value for `{full}`. Expected shape {shape}. "
                     f"Received {np.shape(array)}."
@@ -179,7 +180,9 @@ def create(
     general = _options(name, {**DEFAULTS[name], "lr": lr}, options)
     remaining = nn.parameters(model)
     if not remaining:
-        raise ValueError("Invalid value for `model`. Expected parameters. Received a model without.")
+        raise ValueError(
+            "Invalid value for `model`. Expected a model with parameters. Received one without."
+        )
     everything = list(remaining)
     result = []
     for spec in groups or ():
@@ -228,7 +231,9 @@ def _options(name: str, base: Mapping[str, Any], given: Mapping[str, Any]) -> di
     for key in ("lr", "weight_decay", "eps", "momentum"):
         value = options.get(key, 0.0)
         if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise ValueError(f"Invalid value for `{key}`. Expected a number >= 0. Received {value!r}.")
+            raise ValueError(
+                f"Invalid value for `{key}`. Expected a number >= 0. Received {value!r}."
+            )
     if "betas" in options:
         betas = options["betas"] = tuple(options["betas"])
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

@@ -163,9 +163,7 @@ class _Normalize(jt.Function):
         return dx, dw, db, None, None, None
 
 
-def batch_norm_training(
-    x: Any, weight: Any, bias: Any, eps: float
-) -> tuple[Any, Any, Any]:
+def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
     """Normalizes by the statistics of the batch.
 
     Args:

@@ -86,7 +86,7 @@ def prepare() -> None:
         defaults["python_config_path"] = str(config)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if sys.platform == "linux" and os.environ.get("use_mkl", "1") == "1":
+    if sys.platform == "linux" and os.environ.get("use_mkl", "1") == "1":  # noqa: SIM112
         place_onednn(jittor_home())
 
 
@@ -128,9 +128,8 @@ def place_onednn(home: Path) -> Path:
     if _holds_onednn(target):
         return target
     libraries = [p for p in Path(sys.prefix, "lib").iterdir() if ONEDNN_LIBRARY.match(p.name)]
-    headers = [
-        path for pattern in ("*dnnl*", "oneapi") for path in Path(sys.prefix, "include").glob(pattern)
-    ]
+    include = Path(sys.prefix, "include")
+    headers = [*include.glob("*dnnl*"), *include.glob("oneapi")]
     if not any(path.name == "libmkldnn.so" for path in libraries) or not headers:
         raise BackendNotAvailableError(
             f"Jittor needs oneDNN and {target} does not hold it. Install it: {ONEDNN_PIP_LINE}"
@@ -189,7 +188,7 @@ def _check_build_tools() -> None:
         raise BackendNotAvailableError(
             "Jittor is not installed. Install it: pip install 'unidet[jittor]'."
         )
-    if not os.environ.get("cc_path") and shutil.which("g++") is None:
+    if not os.environ.get("cc_path") and shutil.which("g++") is None:  # noqa: SIM112
         raise BackendNotAvailableError(
             "Jittor needs a C++ compiler and g++ is not on the path. Install it: "
             "apt-get install g++ (or set the environment variable cc_path)."

@@ -59,7 +59,9 @@ class JittorModule(jt.Module):
         shapes = self.__dict__.get("_parameter_shapes")
         if isinstance(value, (jt.Var, jt.Module)) or (shapes and name in shapes):
             if shapes is None:
-                raise AttributeError("Call super().__init__() before setting parameters or modules.")
+                raise AttributeError(
+                    f"Cannot set `{name}` yet. Call super().__init__() first in the constructor."
+                )
             shape = getattr(value, _MARK, None) if isinstance(value, jt.Var) else None
             if shape is not None:
                 shapes[name] = shape
@@ -113,8 +115,10 @@ class JittorModule(jt.Module):
 
     def train(self, mode: bool = True) -> JittorModule:
         """Sets the mode of this module and its parts; gradients are left alone."""
-        for module in self.modules():
-            module.is_train = mode
+        self.is_train = mode
+        for _, child in self.named_children():
+            # Part by part, as torch does, for a part may hold its norms in evaluation mode.
+            child.train(mode)
         return self
 
     def eval(self) -> JittorModule:
@@ -209,6 +213,10 @@ class JittorModule(jt.Module):
             return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
         arrays = {name: host(value) for name, value in state.items()}
+        for name, shape in nn.shapes(self).items():
+            # A Var cannot say that it stands for a scalar.
+            if shape == () and isinstance(state.get(name), jt.Var):
+                arrays[name] = arrays[name].reshape(())
         return nn.load_arrays(self, arrays, strict)
 
     def load_parameters(self, params: dict[str, Any]) -> None:

@@ -61,7 +61,12 @@ class _MaxPool(jt.Function):
         shape = [x.shape[0], x.shape[1], *size]
         self.shape = x.shape
         result, self.where = jt.code(
-            [shape, shape], ["float32", "int32"], [x], cpu_header=_HEADER, cpu_src=_FORWARD, data=options
+            [shape, shape],
+            ["float32", "int32"],
+            [x],
+            cpu_header=_HEADER,
+            cpu_src=_FORWARD,
+            data=options,
         )
         return result
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 _LAYERS = (
-    "Conv2d Linear Embedding BatchNorm2d GroupNorm LayerNorm ReLU MaxPool2d AvgPool2d Dropout "
-    "Identity Sequential ModuleList"
-).split()
+    *("Conv2d", "Linear", "Embedding", "BatchNorm2d", "GroupNorm", "LayerNorm", "ReLU"),
+    *("MaxPool2d", "AvgPool2d", "Dropout", "Identity", "Sequential", "ModuleList"),
+)
 
 
 class _Torch:
