@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from unidet.backends import init, nn, ops
+from unidet.data.preprocess import Preprocess
 from unidet.losses import diou_loss, giou_loss, l1_loss, sigmoid_focal_loss, smooth_l1_loss
 from unidet.models.anchors import AnchorGenerator
 from unidet.models.box_coder import BoxCoder
@@ -21,9 +22,6 @@ from unidet.models.retinanet_config import RetinaNetConfig
 from unidet.models.retinanet_head import RetinaNetHead
 from unidet.models.retinanet_targets import RetinaNetTargets, build_targets
 from unidet.structures import Batch, Detections, Targets
-
-if TYPE_CHECKING:
-    from unidet.data.preprocess import Preprocess
 
 
 class RetinaNet(nn.Module):
@@ -41,6 +39,8 @@ class RetinaNet(nn.Module):
         self.settings = c = RetinaNetConfig(**arguments)
         self.class_names = c.class_names
         self.model_name = f"retinanet_r{c.depth}_fpn"
+        #: How a photo becomes an input of this model.
+        self.preprocess = Preprocess.from_dict(c.preprocess)
         self.anchors = AnchorGenerator(
             c.anchor_sizes,
             c.anchor_ratios,
@@ -124,13 +124,6 @@ class RetinaNet(nn.Module):
         del arguments["depth"]  # part of the name
         arguments["preprocess"] = self.preprocess.to_dict()
         return {"name": self.model_name, "arguments": arguments}
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How a photo becomes an input of this model."""
-        from unidet.data.preprocess import Preprocess
-
-        return Preprocess.from_dict(self.settings.preprocess)
 
     def forward(self, images: Any) -> dict[str, Any]:
         """Raw answers for normalised, padded images ``(N, 3, H, W)``.
