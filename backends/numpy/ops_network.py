@@ -195,7 +195,7 @@ def group_norm(
     bias: np.ndarray | None = None,
     eps: float = 1e-5,
 ) -> np.ndarray:
-    grouped = x.reshape(x.shape[0], groups, -1)
+    grouped = x.reshape(x.shape[0], groups, int(np.prod(x.shape[1:])) // groups)
     return _affine(_standardised(grouped, (2,), eps).reshape(x.shape), weight, bias)
 
 

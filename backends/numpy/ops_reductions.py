@@ -14,8 +14,12 @@ def _axes(axis: Axis) -> int | tuple[int, ...] | None:
 
 
 def sum(x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
-    # Pairwise summation; bool and integers are summed as int64.
-    return np.sum(x, axis=_axes(axis), keepdims=keepdims)
+    # NumPy adds pairwise.
+    return np.sum(_wide(x), axis=_axes(axis), keepdims=keepdims)
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    return x if x.dtype.kind == "f" else x.astype(np.int64)
 
 
 def mean(x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
@@ -65,4 +69,4 @@ def argmin(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def cumsum(x: np.ndarray, axis: int) -> np.ndarray:
-    return np.cumsum(x, axis=axis)
+    return np.cumsum(_wide(x), axis=axis)
