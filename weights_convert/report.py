@@ -84,7 +84,7 @@ class TensorReport:
         """Whether nothing is missing, unexpected or of another shape."""
         return not self.with_status(*PROBLEMS)
 
-    def require(self, source: str) -> None:
+    def require(self, source: str, *, hint: str = "") -> None:
         """Raises ``StateMismatchError`` unless :attr:`ok`; the line lists the culprits."""
         if self.ok:
             return
@@ -94,8 +94,8 @@ class TensorReport:
             if rows:
                 parts.append(f"{len(rows)} {status}: {_names(rows)}")
         raise StateMismatchError(
-            f"Invalid checkpoint {source}. Expected {self.title}. Received {'; '.join(parts)}. "
-            "A partial load has to be asked for (strict=False or --partial)."
+            f"Invalid checkpoint {source}. Expected {self.title}. "
+            f"Received {'; '.join(parts)}.{hint}"
         )
 
     def summary(self) -> str:

@@ -185,7 +185,8 @@ def _read_names(path: str) -> list[str]:
             isinstance(item, dict) and isinstance(item.get("id"), int) for item in content
         ):
             content = [item.get("name") for item in sorted(content, key=lambda item: item["id"])]
-    names = [name.strip() if isinstance(name, str) else name for name in content or []]
+    words = content if isinstance(content, list) else [None]
+    names = [name.strip() if isinstance(name, str) else name for name in words]
     names = [name for name in names if name != ""]
     if not names or not all(isinstance(name, str) for name in names):
         raise UserError(

@@ -72,6 +72,13 @@ def _encode(text: Any, encoding: Any = "utf-8", *_: Any) -> bytes:
     return text.encode(encoding)
 
 
+def _bytes(value: Any = b"", *_: Any) -> bytes:
+    # Protocol 2 spells empty bytes as a call without arguments.
+    if not isinstance(value, (bytes, bytearray)):
+        raise CheckpointError("the pickle makes bytes of something else")
+    return bytes(value)
+
+
 def _tuple(value: Any = ()) -> tuple[Any, ...]:
     return tuple(value)
 
@@ -92,6 +99,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch.nn.parameter.Parameter": _first,
     "jittor.Var": _first,
     "_codecs.encode": _encode,
+    "__builtin__.bytes": _bytes,
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": _bytes,
     "numpy.dtype": numpy_parts.DType,
 }
 for _core in ("numpy.core", "numpy._core"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -122,13 +123,14 @@ def infer_depth(shapes: Mapping[str, Shape], prefix: str = "") -> int:
     Raises:
         CheckpointError: the counts are no published ResNet's.
     """
-    counts = []
-    for stage in range(1, 5):
-        count = 0
-        while f"{prefix}layer{stage}.{count}.conv1.weight" in shapes:
-            count += 1
-        counts.append(count)
-    bottleneck = f"{prefix}layer1.0.conv3.weight" in shapes
+    # Any tensor of a block counts, so that a single missing one is reported as missing.
+    pattern = re.compile(re.escape(prefix) + r"layer([1-4])\.(\d{1,3})\.(\w+)")
+    found = [match.groups() for match in map(pattern.match, shapes) if match]
+    counts = [
+        1 + max((int(block) for at, block, _ in found if at == stage), default=-1)
+        for stage in "1234"
+    ]
+    bottleneck = any(part in ("conv3", "bn3") for _, _, part in found)
     for depth, blocks in BLOCKS.items():
         if tuple(counts) == blocks and (depth >= _BOTTLENECK_FROM) == bottleneck:
             return depth

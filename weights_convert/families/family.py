@@ -23,6 +23,7 @@ from .tables import RESNET, Table, rename, reverse
 
 Arrays = Mapping[str, np.ndarray]
 _STEM = (64, 3, 7, 7)
+_PARTIAL = " A partial load has to be asked for (strict=False or --partial)."
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Family:
                 "batch norm runs frozen with eps 0, as the published COCO weights do"
             )
         if strict:
-            report.require(source)
+            report.require(source, hint=_PARTIAL)
         return Mapped(arrays, description, self.dialect, form.name, report, filled)
 
     def from_native(
@@ -173,8 +174,9 @@ class Family:
                 state[new] = array
                 kind = "matched" if new == name else "renamed"
                 report.add(kind, name, new, array.shape, array.dtype)
-        for name in expected.keys() - arrays.keys():
-            report.add("missing", None, name, expected[name], "-")
+        for name, shape in expected.items():
+            if name not in arrays:
+                report.add("missing", None, name, shape, "-")
         if strict:
             report.require(source)
         return state, report
