@@ -41,8 +41,8 @@ from unidet.backends.layers import (
     Sequential,
 )
 from unidet.backends.module import Module, initial_seed, initialize
+from unidet.backends.names import suggestion
 from unidet.backends.registry import backend_of, implementation, resolve
-from unidet.errors import suggestion
 
 __all__ = [
     "AvgPool2d",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn
+from unidet.backends.names import suggestion
 from unidet.backends.registry import backend_of, implementation
-from unidet.errors import suggestion
 
 #: Names of the optimizers, their options and torch's defaults.
 DEFAULTS: dict[str, dict[str, Any]] = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from unidet.backends.names import suggestion
+
+__all__ = ["RunFailedError", "UserError", "suggestion"]
 
 
 class UserError(ValueError):
@@ -12,9 +13,3 @@ class UserError(ValueError):
 
 class RunFailedError(RuntimeError):
     """A run that started well and could not go on (divergence, a full disk)."""
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A clause such as " Did you mean 'depth'?", or nothing when no name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

@@ -100,7 +100,8 @@ _STATISTICS = (
 const double count = double(n) * area;
 #pragma omp parallel for
 for (int64_t i = 0; i < c; i++) {
-    const double mean = unidet_bn::total(n, i, c, area, [&](int64_t k) { return in0_p[k]; }) / count;
+    auto value = [&](int64_t k) { return in0_p[k]; };
+    const double mean = unidet_bn::total(n, i, c, area, value) / count;
     const float m = mean;
     // The rounding of the mean to float is taken out again.
     const double rest = mean - m;
