@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from unidet.backends import nn, ops
@@ -61,7 +62,7 @@ class RetinaNetHead(nn.Module):
         widths = [in_channels] + [channels] * depth
 
         def tower() -> Any:
-            units = [ConvUnit(a, b, norm, groups) for a, b in zip(widths, widths[1:])]
+            units = [ConvUnit(a, b, norm, groups) for a, b in pairwise(widths)]
             return nn.ModuleList(units)
 
         self.num_classes = num_classes
