@@ -127,39 +127,26 @@ def build_model(
 
 
 def load_initial_weights(model: Any, path: str) -> str:
-    """Starts from a checkpoint: every tensor of the same name and shape is taken.
+    """Starts from a checkpoint, native or published: every tensor of the same shape is taken.
 
-    So a checkpoint of another number of classes gives all but its output layers.
+    So a detector of other classes gives all but its output layers, and a classifier its backbone.
 
     Returns:
         One line that says what was taken and what was left out.
 
     Raises:
-        UserError: no such file, or no tensor fits.
+        UserError: no such file, an unknown family, or no tensor fits.
     """
-    from unidet.backends import nn
-    from unidet.checkpoint import read_arrays
+    from unidet.weights import load_weights
 
-    arrays, _ = read_arrays(path)
-    report = nn.load_arrays(model, arrays, strict=False)
-    if not report.loaded:
+    report = load_weights(model, path, strict=False, reinitialise=True)
+    counts = report.counts()
+    if not counts.get("matched", 0) + counts.get("renamed", 0):
         raise UserError(
             f"Invalid value for `train.weights`. Expected a checkpoint whose tensors fit the "
-            f"model. Received {path}, of which none of {len(arrays)} does."
+            f"model. Received {path}, of which none does."
         )
-    left = {
-        "without values there": report.missing,
-        "of another shape": [name for name, _, _ in report.mismatched],
-        "unknown to the model": report.unexpected,
-    }
-    parts = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in left.items()
-        if names
-    ]
-    return f"weights from {path}: {len(report.loaded)} tensors taken" + "".join(
-        f"; {part}" for part in parts
-    )
+    return f"weights from {path}: {report.summary()}"
 
 
 def build_loader(
