@@ -98,6 +98,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch.device": _text,
     "torch.nn.parameter.Parameter": _first,
     "jittor.Var": _first,
+    "jittor.jittor_core.Var": _first,
+    "jittor_core.Var": _first,
     "_codecs.encode": _encode,
     "__builtin__.bytes": _bytes,
     "builtins.bytes": _bytes,
