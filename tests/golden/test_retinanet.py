@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.golden.peer_names import native_name, native_state
 from tests.golden.support import Golden, as_targets, matched_share, normalised, padded_batch
-
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
 from unidet.structures import Batch

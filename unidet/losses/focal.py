@@ -12,7 +12,7 @@ def sigmoid_focal_loss(
     logits: Any,
     classes: Any,
     *,
-    alpha: float = 0.25,
+    alpha: float | None = 0.25,
     gamma: float = 2.0,
     probability_clamp: float | None = None,
 ) -> Any:
@@ -21,7 +21,7 @@ def sigmoid_focal_loss(
     Args:
         logits: ``(..., K)`` float32 tensor.
         classes: ``(...)`` integer tensor, the class that is present or a negative number.
-        alpha: weight of present classes; absent ones weigh ``1 - alpha``.
+        alpha: weight of present classes; absent ones weigh ``1 - alpha``. ``None`` weighs both 1.
         gamma: power of ``1 - p`` that plays down what is already learnt.
         probability_clamp: holds probabilities in ``[c, 1 - c]``, with no gradient outside
             (yhenon: 1e-4). ``None`` for none.
@@ -32,8 +32,8 @@ def sigmoid_focal_loss(
     Raises:
         ValueError: a setting outside its range.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"Invalid value for `alpha`. Expected 0 to 1. Received {alpha}.")
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"Invalid value for `alpha`. Expected 0 to 1 or None. Received {alpha}.")
     if gamma < 0:
         raise ValueError(f"Invalid value for `gamma`. Expected 0 or more. Received {gamma}.")
     if probability_clamp is not None:
@@ -48,4 +48,4 @@ def sigmoid_focal_loss(
     depth = ops.shape(logits)[-1]
     slots = ops.arange(depth, dtype=ops.dtype(classes), like=classes)
     targets = ops.cast(ops.expand_dims(classes, -1) == slots, ops.dtype(logits))
-    return ops.sigmoid_focal_loss(logits, targets, alpha, gamma)
+    return ops.sigmoid_focal_loss(logits, targets, -1.0 if alpha is None else alpha, gamma)

@@ -26,6 +26,7 @@ class Matcher:
             (nothing: an object may stay unlearnt, yhenon), ``"target"`` (that object,
             mmdetection) or ``"anchor"`` (the object that the anchor itself overlaps most,
             torchvision and detectron2). Anchors that miss the object altogether are never taken.
+        low_quality_iou: IoU that such an anchor must reach.
         ignore_overlap: an anchor that would be background is ignored when a crowd region or an
             ignored object covers more than this share of it; ``None`` lets it be background.
     """
@@ -36,6 +37,7 @@ class Matcher:
         negative_iou: float = 0.4,
         *,
         low_quality: str | None = "target",
+        low_quality_iou: float = 0.0,
         ignore_overlap: float | None = None,
     ) -> None:
         if not 0 <= negative_iou <= positive_iou <= 1:
@@ -51,6 +53,7 @@ class Matcher:
         self.positive_iou = positive_iou
         self.negative_iou = negative_iou
         self.low_quality = low_quality
+        self.low_quality_iou = low_quality_iou
         self.ignore_overlap = ignore_overlap
 
     def __call__(self, anchors_xyxy: np.ndarray, targets: Targets) -> np.ndarray:
@@ -77,7 +80,7 @@ class Matcher:
             best[better] = iou[better]
             owner[better] = index
             highest = iou.max(initial=0)
-            if self.low_quality and highest > 0:
+            if self.low_quality and 0 < highest >= self.low_quality_iou:
                 favourites.append((int(index), np.flatnonzero(iou == highest)))
         matched = np.where(best >= self.positive_iou, owner, IGNORED)
         matched[best < self.negative_iou] = BACKGROUND

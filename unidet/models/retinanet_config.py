@@ -112,7 +112,7 @@ class RetinaNetConfig:
     low_quality: str | None = "target"
     ignore_overlap: float | None = None
 
-    focal_alpha: float = 0.25
+    focal_alpha: float | None = 0.25
     focal_gamma: float = 2.0
     focal_clamp: float | None = None
     normalizer: str = "batch"
