@@ -144,6 +144,7 @@ def _batch(model: Any, images: int, size: tuple[int, int], classes: int, seed: i
 
 
 def _train(parts: dict[str, Any]) -> None:
+    from unidet.backends import nn
     from unidet.errors import RunFailedError
 
     def check(values: Any) -> None:
@@ -152,6 +153,9 @@ def _train(parts: dict[str, Any]) -> None:
 
     parts["model"].train()
     parts["stepper"].step(parts["micro_batches"], 1.0, check)
+    # Jittor computes, and so compiles, the update only when someone reads its results.
+    parts["stepper"].optimizer.state_arrays()
+    nn.state_arrays(parts["model"])
 
 
 def _predict(model: Any, batch: Batch) -> None:
