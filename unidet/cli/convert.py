@@ -185,10 +185,10 @@ def _read_names(path: str) -> list[str]:
             isinstance(item, dict) and isinstance(item.get("id"), int) for item in content
         ):
             content = [item.get("name") for item in sorted(content, key=lambda item: item["id"])]
-    words = content if isinstance(content, list) else [None]
-    names = [name.strip() if isinstance(name, str) else name for name in words]
-    names = [name for name in names if name != ""]
-    if not names or not all(isinstance(name, str) for name in names):
+    words = content if isinstance(content, list) else []
+    names = [word.strip() for word in words if isinstance(word, str)]
+    names = [name for name in names if name]
+    if not names or not all(isinstance(word, str) for word in words):
         raise UserError(
             f"Invalid class names {path}. Expected one name a line, a JSON list of names, or an "
             "annotation file with categories."

@@ -99,10 +99,11 @@ class Resolver:
     def _dict(self, value: dict[Any, Any], path: str) -> dict[Any, Any]:
         plain = {}
         for key, item in value.items():
-            if not isinstance(key, (*_PLAIN, tuple)):
-                self._dropped.append(f"{path}.<key>")
+            if not isinstance(key, _PLAIN):
+                self._dropped.append(f"{path}.<{type(key).__name__}>")
                 continue
-            found = self._visit(item, f"{path}.{key}" if path else str(key))
+            name = key if isinstance(key, str) else repr(key)
+            found = self._visit(item, f"{path}.{name}" if path else name)
             if found is not _DROPPED:
                 plain[key] = found
         return plain

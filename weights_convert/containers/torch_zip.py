@@ -76,10 +76,10 @@ class Archive:
                 name_length, extra_length = struct.unpack("<HH", header[26:30])
                 file.seek(name_length + extra_length, io.SEEK_CUR)
                 data = np.empty(length, np.uint8)
-                got = file.readinto(memoryview(data)) if length else 0
+                got = file.readinto(data.data) if length else 0
         except OSError as error:
             raise CheckpointError(f"the record {name} is unreadable ({error})") from error
-        if got != length or (entry.CRC and zlib.crc32(memoryview(data)) != entry.CRC):
+        if got != length or (entry.CRC and zlib.crc32(data.data) != entry.CRC):
             raise CheckpointError(f"the record {name} is damaged (checksum)")
         return data
 

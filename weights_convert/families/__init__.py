@@ -144,8 +144,8 @@ def looks_like(state: Mapping[str, np.ndarray]) -> str:
     for title, names in _SIGHTS:
         if all(name in state for name in names):
             return f"what looks like {title}"
-    names = ", ".join(list(state)[:3])
-    return f"{len(state)} tensors of an unknown model ({names}, ...)"
+    first = ", ".join(list(state)[:3])
+    return f"{len(state)} tensors of an unknown model ({first}, ...)"
 
 
 def family_named(name: str) -> Family:

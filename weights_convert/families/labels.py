@@ -49,8 +49,10 @@ def known_names(
 def _stored(extras: Mapping[str, Any]) -> list[tuple[str, ...]]:
     found = []
     meta = extras.get("meta")
-    for place in (meta, meta.get("dataset_meta") if isinstance(meta, dict) else None):
-        for key in ("CLASSES", "classes") if isinstance(place, dict) else ():
+    meta = meta if isinstance(meta, dict) else {}
+    inner = meta.get("dataset_meta")
+    for place in (meta, inner if isinstance(inner, dict) else {}):
+        for key in ("CLASSES", "classes"):
             names = place.get(key)
             if isinstance(names, (tuple, list)) and all(isinstance(n, str) for n in names):
                 found.append(tuple(names))
