@@ -87,11 +87,7 @@ def read_published(
     arguments = dict(mapped.description["arguments"])
     count = arguments["num_classes"]
     if class_names is not None:
-        names = tuple(class_names)
-        if len(names) != count:
-            raise UserError(
-                f"Invalid class names for {path}. Expected {count}. Received {len(names)}."
-            )
+        names = _checked_names(class_names, count, path)
     elif mapped.dialect is None:
         names = ()
     else:
@@ -208,6 +204,12 @@ def model_and_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.nd
     _, info = read_container(path)
     checkpoint = read_native(path) if "unidet" in info.metadata else read_published(path).checkpoint
     return checkpoint.model, checkpoint.arrays
+
+
+def _checked_names(names: Sequence[str], count: int, path: str | Path) -> tuple[str, ...]:
+    if len(names) != count:
+        raise UserError(f"Invalid class names for {path}. Expected {count}. Received {len(names)}.")
+    return tuple(names)
 
 
 def _family(name: str | None, arrays: Mapping[str, np.ndarray], source: str) -> Family:
