@@ -91,6 +91,11 @@ def write(model: torch.nn.Module, name: str, array: np.ndarray) -> None:
 
 def to_device(model: torch.nn.Module, device: str) -> torch.nn.Module:
     """Moves ``model`` and returns it."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "Invalid value for `device`. Expected 'cpu': PyTorch found no usable CUDA. "
+            f"Received {device!r}."
+        )
     return model.to(device)
 
 

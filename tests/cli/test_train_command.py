@@ -76,6 +76,15 @@ def test_bad_values_of_parts_are_explained(tiny: str, capsys: pytest.CaptureFixt
             assert word in err
 
 
+def test_a_missing_gpu_is_bad_input(
+    backend: str, tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    assert main(["train", tiny, "--backend", backend, "--device", "cuda"]) == 2
+    assert "Invalid value for `device`. Expected 'cpu'" in capsys.readouterr().err
+
+
 def test_range_test(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["lr-find", tiny, "--backend", "torch", "--steps", "12", "--out", "pictures/lr.png"]
     assert main([*words, "--lowest", "1e-6", "--highest", "1e-2"]) == 0

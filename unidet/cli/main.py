@@ -35,6 +35,9 @@ EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
+#: How the library's own explanations begin; any other ValueError is a defect.
+_EXPLAINED = ("Invalid ", "Unknown ", "Missing ", "Cannot ", "No backend ", "Arrays do not fit ")
+
 _EPILOG = """\
 examples:
   unidet train                                   train a small detector on generated scenes
@@ -154,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return EXIT_FAILED
     except (ValueError, TypeError) as error:
-        if not str(error).startswith(("Invalid ", "Unknown ", "Missing ", "Cannot ", "No backend")):
+        if not str(error).startswith(_EXPLAINED):
             raise
         return _complain(error, EXIT_BAD_INPUT)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -66,7 +65,7 @@ def convert(hint: Any, value: Any, key: str, origin: str, limits: Limits) -> Any
         if value is None:
             return None
         return convert(arguments[0], value, key, origin, limits)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, origin, key)
     if origin_type is tuple:
         return _convert_list(arguments, value, key, origin, limits)
@@ -132,8 +131,7 @@ def keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
         yield path, default, field.metadata.get("doc", "")
 
 
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 

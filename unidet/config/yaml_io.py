@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -13,7 +13,7 @@ from unidet.config.build import ConfigError
 class _Loader(yaml.SafeLoader):
     """Safe loader with YAML 1.2's rules for numbers and truth values."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class has it so)
         first: [entry for entry in entries if entry[0].rpartition(":")[2] not in ("bool", "float")]
         for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

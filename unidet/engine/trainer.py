@@ -292,5 +292,5 @@ def _due(count: int, every: int) -> bool:
 
 
 def _headline(metrics: dict[str, float]) -> list[str]:
-    preferred = [name for name in ("AP", "AP50", "AP75", "val_loss") if name in metrics]
+    preferred: list[str] = [name for name in ("AP", "AP50", "AP75", "val_loss") if name in metrics]
     return preferred or list(metrics)[:4]
