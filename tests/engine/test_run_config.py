@@ -20,6 +20,10 @@ from unidet.config import (
     shipped,
 )
 from unidet.config.yaml_io import parse
+from unidet.data import Preprocess, create_augmentation
+from unidet.engine.schedule import Span, scale
+from unidet.models import model_spec
+from unidet.models.retinanet_config import RetinaNetConfig
 
 BASE = {"model": {"name": "net"}, "data": {"format": "scenes"}}
 
@@ -185,6 +189,22 @@ def test_missing_file_suggests_a_shipped_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_configs_load_by_name(name: str) -> None:
     assert load_config(name) == load_config(f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_configs_fit_the_library(name: str) -> None:
+    config = load_config(name)
+    spec = model_spec(config.model.name)
+    assert set(config.model.arguments) <= set(spec.accepts)
+    if config.model.name.startswith("retinanet"):
+        arguments = {**spec.defaults, **config.model.arguments, "num_classes": 3}
+        Preprocess.from_dict(RetinaNetConfig(**arguments).preprocess)
+    for augmentation in config.data.augmentations:
+        create_augmentation(augmentation.name, augmentation.arguments)
+    span = Span(total=config.train.epochs * 100, per_epoch=100)
+    rates = [scale(config.schedule, step, span) for step in range(span.total)]
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+    assert config.data.root == ""
 
 
 def test_every_key_is_documented() -> None:
