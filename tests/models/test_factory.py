@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from unidet.backends import nn
+from unidet.errors import UserError
+from unidet.models import MODELS, create_model
+from unidet.models.dialects import DIALECTS, dialect
+from unidet.models.retinanet_config import RetinaNetConfig
+
+COUNTS = {
+    "retinanet_r18_fpn_yhenon": ({"num_classes": 5}, 19_854_225),
+    "retinanet_r50_fpn_yhenon": ({"num_classes": 5}, 36_412_817),
+    "retinanet_r50_fpn_mmdet": ({}, 37_968_692),
+    "retinanet_r50_fpn_torchvision_v1": ({}, 34_014_999),
+    "retinanet_r50_fpn_torchvision_v2": ({}, 38_198_935),
+    "resnet50": ({}, 25_557_032),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_published_parameter_counts(backend: str, name: str) -> None:
+    arguments, expected = COUNTS[name]
+    model = create_model(name, backend=backend, seed=None, **arguments)
+    assert sum(int(np.prod(p.shape)) for p in nn.parameters(model).values()) == expected
+
+
+def test_shipped_names() -> None:
+    for depth in (18, 34, 50, 101, 152):
+        assert f"retinanet_r{depth}_fpn" in MODELS
+        assert f"resnet{depth}" in MODELS
+    assert len(MODELS) == 5 * (len(DIALECTS) + 1)
+
+
+def test_every_dialect_is_written_out_in_full() -> None:
+    free = {"depth", "class_names"}
+    for name in DIALECTS:
+        assert set(dialect(name)) == set(RetinaNetConfig.names()) - free
+
+
+def test_config_rebuilds_the_model(backend: str) -> None:
+    model = create_model(
+        "retinanet_r18_fpn_mmdet",
+        backend=backend,
+        num_classes=2,
+        class_names=("a", "b"),
+        fpn_channels=16,
+        anchor_sizes=[16, 32, 64, 128, 256],
+        preprocess={"min_size": 128},
+    )
+    text = json.dumps(model.config)
+    config = json.loads(text)
+    again = create_model(config["name"], backend=backend, **config["arguments"])
+    assert json.dumps(again.config) == text
+    assert again.class_names == ("a", "b")
+    assert again.preprocess == model.preprocess
+    assert (model.preprocess.min_size, model.preprocess.max_size) == (128, 1333)
+    first, second = nn.state_arrays(model), nn.state_arrays(again)
+    assert list(first) == list(second)
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    assert not model.training
+
+
+def test_classifier_config_rebuilds_it() -> None:
+    backend = "torch" if "torch" in sys.modules else None
+    model = create_model("resnet18", backend=backend, seed=None, num_classes=7, frozen_stages=1)
+    config = model.config
+    assert config["arguments"] == {"num_classes": 7, "frozen_stages": 1}
+    again = create_model(config["name"], backend=backend, seed=None, **config["arguments"])
+    assert again.fc.weight.shape[0] == 7
+
+
+def test_weights_do_not_depend_on_the_backend(both: None) -> None:
+    for name in ("retinanet_r18_fpn", "retinanet_r18_fpn_yhenon", "retinanet_r18_fpn_mmdet"):
+        arguments = {"num_classes": 2, "fpn_channels": 32, "seed": 5}
+        a = nn.state_arrays(create_model(name, backend="torch", **arguments))
+        b = nn.state_arrays(create_model(name, backend="jittor", **arguments))
+        assert list(a) == list(b)
+        assert all(np.array_equal(a[key], b[key]) and a[key].dtype == b[key].dtype for key in a)
+
+
+def test_starting_weights(backend: str) -> None:
+    ours = nn.state_arrays(
+        create_model("retinanet_r18_fpn", backend=backend, num_classes=3, head_norm=None)
+    )
+    assert np.allclose(ours["head.cls_out.bias"], -4.59512, atol=1e-5)
+    assert ours["head.cls_tower.2.conv.weight"].std() == pytest.approx(0.01, rel=0.02)
+    assert not ours["head.box_out.bias"].any() and not ours["neck.output.1.bias"].any()
+    assert (ours["backbone.bn1.weight"] == 1).all() and (
+        ours["backbone.bn1.running_var"] == 1
+    ).all()
+    he = np.sqrt(2 / (9 * 256))
+    assert ours["backbone.layer3.1.conv1.weight"].std() == pytest.approx(he, rel=0.02)
+    peer = nn.state_arrays(create_model("retinanet_r18_fpn_yhenon", backend=backend, num_classes=3))
+    assert not peer["head.cls_out.weight"].any() and not peer["head.box_out.weight"].any()
+    assert peer["head.cls_tower.2.conv.weight"].std() == pytest.approx(he, rel=0.02)
+    assert 0 < np.abs(peer["head.cls_tower.2.conv.bias"]).max() <= 1 / np.sqrt(9 * 256)
+    other = nn.state_arrays(
+        create_model("retinanet_r18_fpn", backend=backend, num_classes=3, seed=1, head_norm=None)
+    )
+    assert not np.array_equal(ours["backbone.conv1.weight"], other["backbone.conv1.weight"])
+
+
+def test_misspelt_names_are_suggested() -> None:
+    with pytest.raises(UserError, match="Did you mean 'retinanet_r18_fpn'"):
+        create_model("retinanet_r18_fnp")
+    with pytest.raises(UserError, match="Did you mean 'num_classes'"):
+        create_model("retinanet_r18_fpn", num_clases=3)
+    with pytest.raises(UserError, match="depth"):
+        create_model("retinanet_r18_fpn", depth=50)
+    with pytest.raises(ValueError, match="Did you mean 'torchvision_v1'"):
+        dialect("torchvison_v1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_classes": 0},
+        {"class_names": ["one"]},
+        {"prior": 1.0},
+        {"box_loss": "giuo"},
+        {"norm": "group"},
+        {"frozen_stages": 7},
+        {"head_groups": 7},
+        {"box_std": [1.0, 1.0]},
+        {"anchor_strides": [8, 16]},
+        {"positive_iou": 0.2},
+        {"preprocess": {"resize": "guess"}},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_bad_arguments_are_named(arguments: dict) -> None:
+    from unidet.backends import available
+
+    key = next(iter(arguments))
+    name = {"preprocess": "resize", "anchor_strides": "anchor_sizes"}.get(key, key)
+    with pytest.raises(ValueError, match=name):
+        create_model("retinanet_r18_fpn", backend=available()[0], seed=None, **arguments)
+
+
+def test_listing_models_imports_no_framework() -> None:
+    code = (
+        "import sys, unidet.models as m; assert len(m.MODELS) > 5; "
+        "print(sorted({'torch', 'jittor'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
