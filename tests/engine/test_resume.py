@@ -158,6 +158,8 @@ def test_damaged_or_foreign_states_are_refused(data: Path, tmp_path: Path) -> No
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match=r"weights\.safetensors"):
         train(changed, work_dir=work, **options)
+    with pytest.raises(UserError, match="`overwrite`"):
+        train(changed, work_dir=work, overwrite=True, **options)
     (find_state(work) / checkpointing.PROGRESS).write_text("{")
     with pytest.raises(UserError, match=r"progress\.json"):
         train(changed, work_dir=work, **options)

@@ -129,6 +129,22 @@ def test_plateau_lowers_the_rate(data: Path, tmp_path: Path) -> None:
     assert rates == pytest.approx([1e-3] * 8 + [5e-4] * 4 + [2.5e-4] * 4)
 
 
+def test_the_moving_average_starts_from_the_given_weights(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    train(toy.config(data), backend="torch", work_dir=tmp_path / "first", quiet=True)
+    given = tmp_path / "first/last.safetensors"
+    config = toy.config(
+        data,
+        optimizer={"lr": 0.0},
+        train={"weights": str(given), "ema_decay": 0.99, "max_steps": 1},
+    )
+    train(config, backend="torch", work_dir=tmp_path / "second", quiet=True)
+    average = load_checkpoint(tmp_path / "second/last_ema.safetensors").arrays
+    for name, value in load_checkpoint(given).arrays.items():
+        if "running" not in name and "num_batches" not in name:
+            np.testing.assert_allclose(average[name], value, rtol=1e-6)
+
+
 def test_weights_start_a_run_and_what_was_left_out_is_said(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     train(toy.config(data), backend="torch", work_dir=tmp_path / "first", quiet=True)

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if args.keys:
         print(reference())
         return 0
-    if args.resume and args.overwrite:
+    if args.resume is True and args.overwrite:
         from unidet.errors import UserError
 
         raise UserError("Invalid options. Expected --resume or --overwrite. Received both.")

@@ -166,7 +166,7 @@ def find_state(path: str | Path) -> Path:
             return candidate / name
     raise UserError(
         f"Invalid value for `resume`. Expected the folder of a run that has saved its state. "
-        f"Received {path}, which holds none."
+        f"Received {path}, which holds none. Start again with --overwrite."
     )
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from unidet.backends.registry import resolve as resolve_backend
 from unidet.backends.registry import use
 from unidet.config import Config, dump_config, from_mapping, resolve
-from unidet.engine import setup
 from unidet.engine.checkpointing import Saved, find_state, load_state, publish
 from unidet.engine.display import Display
+from unidet.engine.progress import Progress
 from unidet.engine.resume import check_resume
 from unidet.engine.run_folder import RunFolder, write_text
 from unidet.engine.run_log import RunLog
@@ -87,17 +87,21 @@ def train(
         if saved is not None:
             trainer.restore(saved)
         elif config.train.weights:
-            notes.append(setup.load_initial_weights(trainer.model, config.train.weights))
+            notes.append(trainer.start_from(config.train.weights))
         _open_folder(folder, config, overwrite=overwrite)
-        progress = trainer.progress
+        step = trainer.progress.step
         with (
-            RunLog(folder, progress.step) as log,
-            Display(trainer.span.total, progress.step, quiet=quiet) as display,
+            RunLog(folder, step) as log,
+            Display(trainer.span.total, step, quiet=quiet) as display,
         ):
             trainer.attach(log, display)
             for note in notes:
                 trainer.say(note)
             trainer.run()
+    return _result(folder, trainer.progress, time.perf_counter() - started)
+
+
+def _result(folder: RunFolder, progress: Progress, seconds: float) -> RunResult:
     return RunResult(
         folder.root,
         progress.epoch,
@@ -106,7 +110,7 @@ def train(
         dict(progress.metrics),
         progress.best,
         progress.best_step,
-        time.perf_counter() - started,
+        seconds,
     )
 
 
@@ -122,6 +126,11 @@ def _saved_state(
         return None, []
     generation = find_state(folder.root if resume is True else resume)
     elsewhere = folder.root.resolve() not in generation.resolve().parents
+    if overwrite and not elsewhere:
+        raise UserError(
+            f"Invalid value for `overwrite`. Expected false, because the state to resume is in "
+            f"{folder.root} itself. Received true."
+        )
     if elsewhere and not folder.is_empty and not overwrite:
         raise UserError(
             f"Invalid value for `work_dir`. Expected a new folder, because {resume} is another "

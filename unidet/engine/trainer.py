@@ -236,6 +236,13 @@ class Trainer:
             {} if self.ema is None else self.ema.state_arrays(),
         )
 
+    def start_from(self, path: str) -> str:
+        """Takes the weights of a checkpoint and returns a line that says which."""
+        line = setup.load_initial_weights(self.model, path)
+        if self.ema is not None:
+            self.ema.load_state_arrays(nn.state_arrays(self.model))
+        return line
+
     def restore(self, saved: Saved) -> None:
         """Goes on from a saved state, whichever backend wrote it."""
         nn.load_arrays(self.model, saved.weights)
