@@ -108,7 +108,7 @@ def backend_of(value: Any) -> str:
 
 
 def backend_of_type(kind: type) -> str:
-    """Name of the backend that the class of a tensor or module belongs to; see :func:`backend_of`."""
+    """Name of the backend that a class of tensors or modules belongs to."""
     # A framework that was never imported cannot own the value.
     for base in kind.__mro__:
         root = base.__module__.partition(".")[0]

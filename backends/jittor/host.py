@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,3 +62,26 @@ def index_var(indices: Var | np.ndarray, count: int, *, wrap: bool) -> Var:
         elif isinstance(indices, jt.Var):
             return indices.int32()
     return jt.array(np.asarray(values, np.int32), dtype="int32")
+
+
+def select(condition: Var, x: Var, y: Var) -> Var:
+    """``x`` where ``condition``, else ``y``, in their common shape.
+
+    ``jt.ternary`` broadcasts two of its arguments and reads foreign memory where a length is 0.
+    """
+    shapes = [tuple(v.shape) for v in (condition, x, y)]
+    shape = shapes[0] if shapes[0] == shapes[1] == shapes[2] else np.broadcast_shapes(*shapes)
+    if 0 in shape:
+        return jt.zeros(list(shape), x.dtype)
+    parts = (
+        part if own in (shape, (1,)) else expand(part, shape)
+        for part, own in zip((condition, x, y), shapes)
+    )
+    return jt.ternary(*parts)
+
+
+def expand(x: Var, shape: Sequence[int]) -> Var:
+    """``x`` repeated along its axes of length 1 and new leading ones."""
+    if 0 in shape:
+        return jt.zeros(list(shape), x.dtype)
+    return x.reshape([1] * (len(shape) - x.ndim) + list(x.shape)).expand(list(shape))

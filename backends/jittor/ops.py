@@ -18,7 +18,7 @@ import numpy as np
 from unidet.backends import registry
 from unidet.backends.jittor import batch_norm as _batch_norm
 from unidet.backends.jittor import jt
-from unidet.backends.jittor.host import constant, dtype_of, var_of
+from unidet.backends.jittor.host import constant, dtype_of, expand, select, var_of
 from unidet.backends.jittor.ops_indexing import (
     argsort,
     gather,
@@ -161,11 +161,11 @@ logical_or = jt.logical_or
 def log1p(x: Var) -> Var:
     # log(1 + x) = 2 artanh(x / (2 + x)): its series near 0, where 1 + x would lose digits.
     near = jt.abs(x) < 0.3
-    small = jt.ternary(near, x, constant(0, x))
+    small = select(near, x, constant(0, x))
     s = small / (2 + small)
     z = s * s
     series = 2 * s * (1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z / 9))))
-    return jt.ternary(near, series, jt.log(1 + x))
+    return select(near, series, jt.log(1 + x))
 
 
 def square(x: Var) -> Var:
@@ -179,8 +179,8 @@ def abs(x: Var) -> Var:
 
 def sign(x: Var) -> Var:
     one = constant(1, x)
-    negative = jt.ternary(x < 0, constant(-1, x), constant(0, x))
-    return jt.ternary(x > 0, one, negative).detach()
+    negative = select(x < 0, constant(-1, x), constant(0, x))
+    return select(x > 0, one, negative).detach()
 
 
 def floor(x: Var) -> Var:
@@ -195,14 +195,14 @@ def round(x: Var) -> Var:
     # Jittor's own rounds halves away from 0.
     low = jt.floor(x)
     even = 2 * jt.floor((low + 1) * 0.5)
-    return jt.ternary(x - low == 0.5, even, jt.round(x)).detach()
+    return select(x - low == 0.5, even, jt.round(x)).detach()
 
 
 def relu(x: Var) -> Var:
     if hasattr(x, _batch_norm._RECIPE):
         return _batch_norm.relu(x)
     # Jittor's own turns NaN into 0.
-    return jt.ternary(x <= 0, constant(0, x), x)
+    return select(x <= 0, constant(0, x), x)
 
 
 def maximum(x: Var, y: Var | float) -> Var:
@@ -218,18 +218,18 @@ def minimum(x: Var, y: Var | float) -> Var:
 def _choose(first: Var, second: Var, x: Var, y: Var) -> Var:
     """x, y or at ties their mean, so that each gets half the gradient; NaN is a tie."""
     if not x.dtype.is_float():
-        return jt.ternary(first, x, y)
-    return jt.ternary(first, x, jt.ternary(second, y, (x + y) * 0.5))
+        return select(first, x, y)
+    return select(first, x, select(second, y, (x + y) * 0.5))
 
 
 def clip(x: Var, low: float | None = None, high: float | None = None) -> Var:
     # Jittor's own has gradient 0 at the bounds and loses NaN.
     if low is not None:
         low = constant(low, x)
-        x = jt.ternary(x < low, low, x)
+        x = select(x < low, low, x)
     if high is not None:
         high = constant(high, x)
-        x = jt.ternary(x > high, high, x)
+        x = select(x > high, high, x)
     return x
 
 
@@ -244,8 +244,8 @@ def floor_divide(x: Var, y: Var | float) -> Var:
     quotient = jt.floor(x / y)
     # The compiler may multiply by 1 / y, which can miss an exact multiple by one.
     rest = x - quotient * y
-    over = jt.ternary(y > 0, rest >= y, rest <= y)
-    under = jt.ternary(y > 0, rest < 0, rest > 0)
+    over = select(y > 0, rest >= y, rest <= y)
+    under = select(y > 0, rest < 0, rest > 0)
     kind = dtype_of(x)
     return quotient + jt.cast(over, kind) - jt.cast(under, kind)
 
@@ -259,7 +259,7 @@ def where(c: Var, x: Var | float, y: Var | float) -> Var:
     tensor = x if isinstance(x, jt.Var) else y
     x = x if isinstance(x, jt.Var) else constant(x, tensor)
     y = y if isinstance(y, jt.Var) else constant(y, tensor)
-    return jt.where(c, x, y)
+    return select(c, x, y)
 
 
 def isnan(x: Var) -> Var:
@@ -353,10 +353,8 @@ def pad(x: Var, widths: Sequence[tuple[int, int]], value: float = 0) -> Var:
 
 
 def broadcast_to(x: Var, shape: Sequence[int]) -> Var:
-    sizes = [int(size) for size in shape]
-    if sizes == list(x.shape):
-        return x
-    return x.reshape([1] * (len(sizes) - x.ndim) + list(x.shape)).expand(sizes)
+    sizes = tuple(int(size) for size in shape)
+    return x if sizes == tuple(x.shape) else expand(x, sizes)
 
 
 def tile(x: Var, repeats: Sequence[int]) -> Var:

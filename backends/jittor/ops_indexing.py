@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends.jittor import jt
-from unidet.backends.jittor.host import constant, index_var, var_of
+from unidet.backends.jittor.host import constant, expand, index_var, var_of
 
 Var = Any
 
@@ -99,7 +99,7 @@ def index_put(x: Var, indices: Var | np.ndarray, source: Var | float) -> Var:
         source = constant(source, x)
     rows = [where.shape[0], *x.shape[1:]]
     if list(source.shape) != rows:
-        source = source.reshape([1] * (len(rows) - source.ndim) + list(source.shape)).expand(rows)
+        source = expand(source, rows)
     return x.copy().setitem((where,), source)
 
 

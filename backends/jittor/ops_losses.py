@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from unidet.backends.jittor import jt
-from unidet.backends.jittor.host import constant, dtype_of
-from unidet.backends.jittor.ops_reductions import logsumexp, sum
+from unidet.backends.jittor.host import constant, dtype_of, select
+from unidet.backends.jittor.ops_reductions import log_softmax, sum
 
 Var = Any
 
@@ -30,15 +30,15 @@ def _parts(x: Var) -> tuple[Var, Var, Var, Var]:
     positive = jt.cast(x > 0, dtype_of(x))
     e = jt.exp(-jt.abs(x))
     top = 1 / (1 + e)
-    p = jt.ternary(x > 0, top, e * top)
-    q = jt.ternary(x > 0, e * top, top)
+    p = select(x > 0, top, e * top)
+    q = select(x > 0, e * top, top)
     return positive, e, p, q
 
 
 class _Softplus(jt.Function):
     def execute(self, x: Var) -> Var:
         self.x = x
-        return jt.ternary(x <= 0, constant(0, x), x) + _log_one_plus(jt.exp(-jt.abs(x)))
+        return select(x <= 0, constant(0, x), x) + _log_one_plus(jt.exp(-jt.abs(x)))
 
     def grad(self, gradient: Var) -> Var:
         return gradient * _parts(self.x)[2]
@@ -114,18 +114,20 @@ def cross_entropy(logits: Var, labels: Var | np.ndarray, ignore_index: int = -10
     column = jt.array(values.astype(np.int32).reshape(-1, 1))
     slots = jt.array(np.arange(logits.shape[1], dtype=np.int32))
     zero = constant(0, logits)
-    picked = sum(jt.ternary(column == slots, logits, zero), 1)
-    return jt.ternary(jt.array(counted), logsumexp(logits, 1) - picked, zero)
+    if len(values) == 0:
+        return sum(logits, 1)
+    picked = sum(select(column == slots, log_softmax(logits, 1), zero), 1)
+    return select(jt.array(counted), -picked, zero)
 
 
 def smooth_l1(x: Var, y: Var, beta: float = 1.0) -> Var:
     difference = x - y
     one, zero = constant(1, x), constant(0, x)
-    sign = jt.ternary(difference > 0, one, jt.ternary(difference < 0, -one, zero)).detach()
+    sign = select(difference > 0, one, select(difference < 0, -one, zero)).detach()
     distance = difference * sign
     if beta == 0:
         return distance
     # With `reach` constant the gradient is reach / beta: below beta the distance, else 1.
     limit = constant(beta, x)
-    reach = jt.ternary(distance < limit, distance, limit).detach()
+    reach = select(distance < limit, distance, limit).detach()
     return reach * (distance - 0.5 * reach) / limit

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends.jittor import jt
-from unidet.backends.jittor.host import constant, dtype_of
+from unidet.backends.jittor.host import constant, dtype_of, select
 
 Var = Any
 Axis = int | Sequence[int] | None
@@ -60,11 +60,11 @@ class _Extreme(jt.Function):
         self.x, self.axes = x, axes
         top = getattr(jt, name)(x, axes, keepdims=True)
         # Jittor drops NaN, and starts from the largest finite number where all are infinite.
-        finds = jt.ternary(x == top, constant(1, x), constant(0, x))
-        found = jt.max(jt.ternary(x != x, constant(2, x), finds), axes, keepdims=True)
+        finds = select(x == top, constant(1, x), constant(0, x))
+        found = jt.max(select(x != x, constant(2, x), finds), axes, keepdims=True)
         endless = constant(float("-inf" if name == "max" else "inf"), x)
-        top = jt.ternary(found == 0, endless, top)
-        self.top = jt.ternary(found == 2, constant(float("nan"), x), top)
+        top = select(found == 0, endless, top)
+        self.top = select(found == 2, constant(float("nan"), x), top)
         return self.top
 
     def grad(self, gradient: Var) -> tuple[Var, None, None]:
@@ -133,7 +133,7 @@ def _position(x: Var, axis: int, name: str) -> Var:
         # Jittor passes over NaN, which torch counts as the extreme.
         unknown = (x != x).int32()
         which, found = jt.arg_reduce(unknown, "max", axis, False)
-        index = jt.ternary(found > 0, which, index)
+        index = select(found > 0, which, index)
     return index.int64()
 
 
@@ -147,7 +147,7 @@ def cumsum(x: Var, axis: int) -> Var:
 def _shift(x: Var, axis: int) -> Var:
     """Largest value along ``axis`` as a constant, 0 where it is infinite."""
     top = jt.max(x.detach(), (axis,), keepdims=True)
-    return jt.ternary(top > 3.4e38, constant(0, x), top)
+    return select(top > 3.4e38, constant(0, x), top)
 
 
 def logsumexp(x: Var, axis: int, keepdims: bool = False) -> Var:
@@ -162,4 +162,7 @@ def softmax(x: Var, axis: int) -> Var:
 
 
 def log_softmax(x: Var, axis: int) -> Var:
-    return x - logsumexp(x, axis, True)
+    # The shift comes off first: x - logsumexp(x) would lose the digits of large logits. Written
+    # with abs, the compiler cannot put the terms in another order; at 0 its gradient is 1.
+    shifted = -jt.abs(jt.max(x.detach(), (axis % x.ndim,), keepdims=True) - x)
+    return shifted - jt.log(sum(jt.exp(shifted), axis, True))
