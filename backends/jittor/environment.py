@@ -134,7 +134,7 @@ def place_onednn(home: Path) -> Path:
         return target
     libraries = [p for p in Path(sys.prefix, "lib").iterdir() if ONEDNN_LIBRARY.match(p.name)]
     include = Path(sys.prefix, "include")
-    headers = [*include.glob("*dnnl*"), *include.glob("oneapi")]
+    headers = [*include.glob("*dnn*"), *include.glob("oneapi")]
     if not any(path.name == "libmkldnn.so" for path in libraries) or not headers:
         raise BackendNotAvailableError(
             f"Jittor needs oneDNN and {target} does not hold it. Install it: {ONEDNN_PIP_LINE}"
