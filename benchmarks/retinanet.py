@@ -37,7 +37,9 @@ def targets(rng: np.random.Generator, count: int, height: int, width: int) -> li
     return found
 
 
-def neutral(model: Any, backend: str, images: np.ndarray, goals: list[Targets], train: bool) -> Step:
+def neutral(
+    model: Any, backend: str, images: np.ndarray, goals: list[Targets], train: bool
+) -> Step:
     """One step of unidet on a backend: everything but loading and target assignment."""
     like = next(iter(nn.parameters(model).values()))
     optimizer = optim.create("sgd", model, lr=1e-6, momentum=0.9) if train else None
@@ -58,7 +60,9 @@ def neutral(model: Any, backend: str, images: np.ndarray, goals: list[Targets], 
     return step
 
 
-def twin(weights: dict, images: np.ndarray, goal: Any, args: argparse.Namespace, train: bool) -> Step:
+def twin(
+    weights: dict, images: np.ndarray, goal: Any, args: argparse.Namespace, train: bool
+) -> Step:
     """The same step by hand."""
     net = torch_twin.TwinRetinaNet(args.depth, 3, args.width)
     net.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})

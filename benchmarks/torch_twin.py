@@ -52,9 +52,7 @@ class Bottleneck(nn.Module):
 def _shortcut(inplanes: int, planes: int, stride: int) -> nn.Module | None:
     if stride == 1 and inplanes == planes:
         return None
-    return nn.Sequential(
-        nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes)
-    )
+    return nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
 
 
 class Backbone(nn.Module):
