@@ -27,7 +27,31 @@ def matmul(x: Var, y: Var) -> Var:
     if y.ndim == 2:
         rows = jt.matmul(x.reshape([-1 if x.numel() else 0, x.shape[-1]]), y)
         return rows.reshape([*x.shape[:-1], y.shape[1]])
-    return jt.matmul(x, y)
+    batch = list(x.shape[:-2])
+    count = int(np.prod(batch))
+    if jt.flags.use_cuda or batch != list(y.shape[:-2]) or not 0 < count <= _MOST_PRODUCTS:
+        return jt.matmul(x, y)
+    stacks = (v.reshape([count, *v.shape[-2:]]) for v in (x, y))
+    return _Products.apply(*stacks).reshape([*batch, x.shape[-2], y.shape[-1]])
+
+
+#: Above this the Python loop below costs more than Jittor's own batched product.
+_MOST_PRODUCTS = 128
+
+
+class _Products(jt.Function):
+    """``(B, n, k) @ (B, k, m)`` one by one: on the CPU only plain products reach oneDNN."""
+
+    def execute(self, x: Var, y: Var) -> Var:
+        self.x, self.y = x, y
+        return jt.stack([jt.matmul(x[i], y[i]) for i in range(x.shape[0])], 0)
+
+    def grad(self, gradient: Var) -> tuple[Var, Var]:
+        x, y, count = self.x, self.y, self.x.shape[0]
+        by_rows, by_columns = jt.transpose(y, [0, 2, 1]), jt.transpose(x, [0, 2, 1])
+        dx = jt.stack([jt.matmul(gradient[i], by_rows[i]) for i in range(count)], 0)
+        dy = jt.stack([jt.matmul(by_columns[i], gradient[i]) for i in range(count)], 0)
+        return dx, dy
 
 
 def linear(x: Var, w: Var, b: Var | None = None) -> Var:

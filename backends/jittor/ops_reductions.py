@@ -156,13 +156,34 @@ def logsumexp(x: Var, axis: int, keepdims: bool = False) -> Var:
     return result if keepdims else _without(result, (axis % x.ndim,))
 
 
+class _Softmax(jt.Function):
+    def execute(self, x: Var, axis: int) -> Var:
+        self.axis = axis
+        powers = jt.exp(x - jt.max(x, (axis,), keepdims=True))
+        self.result = powers / sum(powers, axis, True)
+        return self.result
+
+    def grad(self, gradient: Var) -> tuple[Var, None]:
+        weighted = gradient * self.result
+        return weighted - self.result * sum(weighted, self.axis, True), None
+
+
 def softmax(x: Var, axis: int) -> Var:
-    powers = jt.exp(x - jt.max(x.detach(), (axis % x.ndim,), keepdims=True))
-    return powers / sum(powers, axis, True)
+    return _Softmax.apply(x, axis % x.ndim)
+
+
+class _LogSoftmax(jt.Function):
+    def execute(self, x: Var, axis: int) -> Var:
+        self.axis = axis
+        # The shift comes off first: x - logsumexp(x) would lose the digits of large logits. Written
+        # with abs, the compiler cannot put the terms in another order.
+        shifted = -jt.abs(jt.max(x, (axis,), keepdims=True) - x)
+        self.result = shifted - jt.log(sum(jt.exp(shifted), axis, True))
+        return self.result
+
+    def grad(self, gradient: Var) -> tuple[Var, None]:
+        return gradient - jt.exp(self.result) * sum(gradient, self.axis, True), None
 
 
 def log_softmax(x: Var, axis: int) -> Var:
-    # The shift comes off first: x - logsumexp(x) would lose the digits of large logits. Written
-    # with abs, the compiler cannot put the terms in another order; at 0 its gradient is 1.
-    shifted = -jt.abs(jt.max(x.detach(), (axis % x.ndim,), keepdims=True) - x)
-    return shifted - jt.log(sum(jt.exp(shifted), axis, True))
+    return _LogSoftmax.apply(x, axis % x.ndim)

@@ -17,8 +17,10 @@ def _axes(x: Tensor, axis: Axis) -> int | tuple[int, ...]:
 
 
 def _not_empty(x: Tensor, axis: Axis) -> None:
+    if x.numel():
+        return
     axes = _axes(x, axis)
-    if x.numel() == 0 and 0 in [x.shape[a] for a in ((axes,) if isinstance(axes, int) else axes)]:
+    if 0 in [x.shape[a] for a in ((axes,) if isinstance(axes, int) else axes)]:
         raise ValueError(
             f"Invalid value for `x`. Expected elements along axis {axis}. Received shape "
             f"{tuple(x.shape)}."
