@@ -23,6 +23,7 @@ import shutil
 import ssl
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -42,10 +43,10 @@ ONEDNN_PIP_LINE = "pip install onednn-cpu-gomp==2021.2.0 onednn-devel-cpu-gomp==
 
 #: The core is glue around kernels: -O1 compiles faster than Jittor's -O2 and runs as fast.
 CORE_FLAGS = " -O1 "
-#: What -Ofast allows, but NaN and infinity keep their meaning. The parts are named one by one: given
-#: -Ofast or -ffast-math, gcc also links start-up code that makes the whole process flush denormal
-#: numbers to zero, NumPy's and PyTorch's as well. Without -ffast-math the compiler does not announce
-#: __FAST_MATH__, which is what makes glibc declare its vector exp, log and pow.
+#: What -Ofast allows, but NaN and infinity keep their meaning. The parts are named one by one:
+#: given -Ofast or -ffast-math, gcc also links start-up code that makes the whole process flush
+#: denormal numbers to zero, NumPy's and PyTorch's as well. Without -ffast-math the compiler does
+#: not announce __FAST_MATH__, which is what makes glibc declare its vector exp, log and pow.
 KERNEL_FLAGS = (
     " -O3 -fno-math-errno -fno-signed-zeros -fno-trapping-math -fassociative-math"
     " -freciprocal-math -fno-rounding-math -fexcess-precision=fast -D__FAST_MATH__ "
@@ -244,10 +245,17 @@ def _announced() -> Iterator[None]:
     cache = Path(sys.modules["jittor_utils"].cache_path)
     lock = cache.parent / "jittor.lock"
     with open(lock, "a", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another process that compiles Jittor (lock {lock}).")
+        # Another process that compiles one kernel holds the lock for a second or two.
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    _say(f"waiting for another process that compiles Jittor (lock {lock}).")
+                    break
+                time.sleep(0.1)
     if not list(cache.glob("jittor_core*.so")):
         _say(f"Jittor compiles its core once, which takes some minutes (cache {cache}).")
     yield

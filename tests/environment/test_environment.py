@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -230,3 +231,52 @@ def test_missing_tools_are_named(monkeypatch):
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendNotAvailableError, match="pip install"):
         environment.prepare()
+
+
+class TestMessages:
+    """What a user reads while Jittor compiles, or when it cannot."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, monkeypatch, tmp_path) -> Path:
+        folder = tmp_path / "default"
+        folder.mkdir()
+        utilities = SimpleNamespace(cache_path=str(folder))
+        monkeypatch.setitem(sys.modules, "jittor_utils", utilities)
+        return folder
+
+    def test_first_compilation_is_announced(self, cache, capsys):
+        with environment._announced():
+            pass
+        assert "some minutes" in capsys.readouterr().err
+        (cache / "jittor_core.cpython.so").touch()
+        with environment._announced():
+            pass
+        assert capsys.readouterr().err == ""
+
+    def test_a_held_lock_is_named_and_a_stale_one_is_not(self, cache, capsys, monkeypatch):
+        (cache / "jittor_core.cpython.so").touch()
+        lock = cache.parent / "jittor.lock"
+        clock = iter(range(0, 100, 3))
+        monkeypatch.setattr(environment.time, "monotonic", lambda: next(clock))
+        with environment.locked(lock), environment._announced():
+            pass
+        assert str(lock) in capsys.readouterr().err
+        # The file of a process that died is left behind, its lock is not.
+        with environment._announced():
+            pass
+        assert capsys.readouterr().err == ""
+
+    def test_a_damaged_cache_is_named(self, cache, monkeypatch):
+        def fail(name):
+            raise ImportError("file too short\nlong trace")
+
+        monkeypatch.setattr(environment.importlib, "import_module", fail)
+        loaded = {name: module for name, module in sys.modules.items() if "jittor" in name}
+        try:
+            with pytest.raises(BackendNotAvailableError) as caught:
+                environment._import_jittor()
+        finally:
+            sys.modules.update(loaded)
+        message = str(caught.value)
+        assert "ImportError: file too short." in message and f"delete {cache}" in message
+        assert "\n" not in message
