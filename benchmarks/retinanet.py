@@ -9,6 +9,7 @@ of the ratios of single rounds, so that a busy machine disturbs both sides alike
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -85,7 +86,7 @@ def twin(
 
 def measure(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for name, step in sides.items():  # compile, fill caches
+    for step in sides.values():  # compile, fill caches
         for _ in range(3):
             step()
     names = list(sides)
@@ -141,13 +142,10 @@ def main() -> None:
         }
         weights = nn.state_arrays(models["torch"])
         layout = models["torch"](ops.asarray(images, backend="torch"))["layout"]
+        # By hand the targets are worked out as well: the host's part is the same code.
+        goal = functools.partial(models["torch"].assign, layout, goals)
         for train in (False, True):
-            # By hand the targets are worked out as well: the host's part is the same code.
-            sides = {
-                "torch by hand": twin(
-                    weights, images, lambda: models["torch"].assign(layout, goals), args, train
-                )
-            }
+            sides = {"torch by hand": twin(weights, images, goal, args, train)}
             for backend, model in models.items():
                 sides[f"unidet {backend}"] = neutral(model, backend, images, goals, train)
             title = (
