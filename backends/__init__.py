@@ -13,7 +13,17 @@ from unidet.backends.registry import (
     use,
 )
 
-__all__ = ["BackendNotAvailableError", "available", "backend_of", "nn", "ops", "optim", "random", "resolve", "use"]
+__all__ = [
+    "BackendNotAvailableError",
+    "available",
+    "backend_of",
+    "nn",
+    "ops",
+    "optim",
+    "random",
+    "resolve",
+    "use",
+]
 
 
 def __getattr__(name: str):

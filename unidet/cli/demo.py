@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--out", default="runs/demo", metavar="D", help="folder (default: runs/demo)")
+    parser.add_argument(
+        "--out", default="runs/demo", metavar="D", help="folder (default: %(default)s)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run there")
     parser.add_argument(
         "--set",
