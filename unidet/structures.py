@@ -187,8 +187,9 @@ class Targets:
 
     boxes_xyxy: np.ndarray
     labels: np.ndarray
-    crowd: np.ndarray | None = None
-    ignore: np.ndarray | None = None
+    # None stands for "no such object" in the constructor alone.
+    crowd: np.ndarray = None  # type: ignore[assignment]
+    ignore: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.boxes_xyxy)

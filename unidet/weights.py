@@ -74,7 +74,8 @@ def load_weights(
     shared = len(target.keys() & state.arrays.keys())
     if family is None and 2 * shared > len(target):
         title = f"{getattr(model, 'model_name', type(model).__name__)}, its own names"
-        arrays, notes = state.arrays, []
+        arrays = state.arrays
+        notes: list[str] = []
         renamed: dict[str, str] = {}
     else:
         title, arrays, renamed, notes = _published(model, state.arrays, family, str(path), strict)

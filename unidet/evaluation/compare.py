@@ -109,13 +109,13 @@ class Comparison:
             setting = {k: v for k, v in row.options.items() if k.split(".")[-1] != "seed"}
             groups.setdefault(json.dumps(setting, sort_keys=True, default=str), []).append(row)
         found = []
-        for setting, rows in groups.items():
+        for text, rows in groups.items():
             values = [r.metrics[self.metric] for r in rows if self.metric in r.metrics]
             if len(values) > 1:
                 found.append(
                     {
                         "runs": [row.name for row in rows],
-                        "options": json.loads(setting),
+                        "options": json.loads(text),
                         "mean": statistics.fmean(values),
                         "std": statistics.stdev(values),
                     }

@@ -57,7 +57,9 @@ def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
     parts = [name for name in run.train if name.startswith("loss/")]
     panels = [("loss", ["loss"] if "loss" in run.train else [], run.train)]
     panels += [("parts of the loss", parts, run.train)] if parts else []
-    scores = [n for n in ("AP", "AP50", "AP75") if n in run.evaluation] or list(run.evaluation)[:4]
+    scores: list[str] = [n for n in ("AP", "AP50", "AP75") if n in run.evaluation] or list(
+        run.evaluation
+    )[:4]
     panels += [("evaluation", scores, run.evaluation)] if scores else []
     panels += [("learning rate", ["lr"], run.train)] if "lr" in run.train else []
     panels = [panel for panel in panels if panel[1]]
