@@ -110,9 +110,9 @@ class Detector:
                 "Invalid value for `score_threshold`. Expected a number in [0, 1]. "
                 f"Received {score_threshold!r}."
             )
-        if isinstance(image, (list, tuple)):
-            return list(self.stream(image, score_threshold))
-        return self._detect(read_image(image), score_threshold)
+        if not isinstance(image, (list, tuple)):
+            return self._detect(read_image(image), score_threshold)  # type: ignore[arg-type]
+        return list(self.stream(image, score_threshold))
 
     def stream(
         self, images: Sequence[np.ndarray | str | Path], score_threshold: float = 0.3

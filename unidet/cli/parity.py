@@ -78,11 +78,11 @@ def _certificate(args: argparse.Namespace) -> Any:
         print(args.record)
         return None
     backends = tuple(name.strip() for name in args.backends.split(","))
-    batch = None
+    photo = None
     if args.image:
-        batch = _batch(args, parity.build(config, arrays, backends[0], seed=args.seed))
+        photo = _batch(args, parity.build(config, arrays, backends[0], seed=args.seed))
     return parity.certify(
-        config, arrays, batch=batch, backends=backends, gradients=gradients, seed=args.seed
+        config, arrays, batch=photo, backends=backends, gradients=gradients, seed=args.seed
     )
 
 
