@@ -8,36 +8,59 @@ import numpy as np
 
 from unidet.backends.jittor import jt
 
+_HEADER = r"""
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace unidet_pool {
+
+// One row of one offset inside the window, over all columns at once. STEP 0: known at run time.
+template <int STEP>
+inline void compare(const float* __restrict__ x, int64_t first, int64_t lo, int64_t hi,
+                    int64_t stride, float* __restrict__ value, int* __restrict__ where) {
+    const int64_t step = STEP ? STEP : stride;
+    for (int64_t c = lo; c < hi; c++) {
+        const int64_t at = first + c * step;
+        const float other = x[at], old = value[c];
+        // NaN wins, and the last one at that, as in torch.
+        const bool take = (other > old) | (other != other);
+        value[c] = take ? other : old;
+        where[c] = take ? int(at) : where[c];
+    }
+}
+
+}  // namespace unidet_pool
+"""
+
 _FORWARD = r"""
 const int64_t height = in0_shape2, width = in0_shape3, rows = out0_shape2, columns = out0_shape3;
 const int64_t planes = int64_t(in0_shape0) * in0_shape1;
 const int64_t kh = data["kh"], kw = data["kw"], sy = data["sy"], sx = data["sx"];
 const int64_t py = data["py"], px = data["px"];
+auto compare = sx == 1 ? unidet_pool::compare<1>
+             : sx == 2 ? unidet_pool::compare<2> : unidet_pool::compare<0>;
 #pragma omp parallel for
 for (int64_t p = 0; p < planes; p++) {
     const float* x = in0_p + p * height * width;
-    float* y = out0_p + p * rows * columns;
-    int* where = out1_p + p * rows * columns;
     for (int64_t r = 0; r < rows; r++) {
+        float* value = out0_p + (p * rows + r) * columns;
+        int* where = out1_p + (p * rows + r) * columns;
         const int64_t top = std::max<int64_t>(r * sy - py, 0);
         const int64_t bottom = std::min<int64_t>(r * sy - py + kh, height);
         for (int64_t c = 0; c < columns; c++) {
-            const int64_t left = std::max<int64_t>(c * sx - px, 0);
-            const int64_t right = std::min<int64_t>(c * sx - px + kw, width);
-            int64_t best = top * width + left;
-            float value = x[best];
-            for (int64_t i = top; i < bottom; i++)
-                for (int64_t j = left; j < right; j++) {
-                    const float other = x[i * width + j];
-                    // NaN wins, and the last one at that, as in torch.
-                    if (other > value || std::isnan(other)) {
-                        value = other;
-                        best = i * width + j;
-                    }
-                }
-            y[r * columns + c] = value;
-            where[r * columns + c] = best;
+            value[c] = -std::numeric_limits<float>::infinity();
+            where[c] = top * width + std::max<int64_t>(c * sx - px, 0);
         }
+        for (int64_t i = top; i < bottom; i++)
+            for (int64_t j = 0; j < kw; j++) {
+                // Columns whose window has this offset inside the image.
+                const int64_t shift = j - px, room = width - 1 - shift;
+                const int64_t lo = shift < 0 ? (-shift + sx - 1) / sx : 0;
+                const int64_t hi = room < 0 ? 0 : std::min<int64_t>(columns, room / sx + 1);
+                compare(x, i * width + shift, lo, hi, sx, value, where);
+            }
     }
 }
 """
@@ -52,8 +75,6 @@ for (int64_t p = 0; p < planes; p++) {
     for (int64_t k = 0; k < cells; k++) dx[in1_p[p * cells + k]] += in0_p[p * cells + k];
 }
 """
-
-_HEADER = "#include <algorithm>\n#include <cmath>\n#include <cstdint>\n"
 
 
 class _MaxPool(jt.Function):
