@@ -64,9 +64,10 @@ class ModuleMeta(type):
         finally:
             _fresh.reset(token)
         fresh.append(module)
-        if enclosing is None and _seed.get() is not None:
+        seed = _seed.get()
+        if enclosing is None and seed is not None:
             # Modules made earlier and passed in keep the values they have.
-            _initialize(module, _seed.get(), {id(part) for part in fresh})
+            _initialize(module, seed, {id(part) for part in fresh})
         return module
 
 
@@ -141,7 +142,7 @@ class Module(metaclass=ModuleMeta):
 
 
 def _rebuild(cls: ModuleMeta, backend: str) -> Any:
-    kind = native_class(cls, backend)
+    kind: Any = native_class(cls, backend)
     return kind.__new__(kind)
 
 
