@@ -40,10 +40,10 @@ _EXPLAINED = ("Invalid ", "Unknown ", "Missing ", "Cannot ", "No backend ", "Arr
 
 _EPILOG = """\
 examples:
-  unidet train                                   train a small detector on generated scenes
+  unidet train --backend torch                   train a small detector on generated scenes
   unidet train retinanet_r18_bccd --set data.root=BCCD --backend jittor
-  unidet eval runs/demo/best.safetensors         print the COCO table
-  unidet predict runs/demo/best.safetensors photo.jpg --out drawn
+  unidet eval runs/a/best.safetensors --data ann.json --images photos --backend torch
+  unidet predict runs/a/best.safetensors photo.jpg --out drawn --backend jittor
   unidet doctor                                  what is installed and what is missing
 
 Each command explains itself: unidet COMMAND --help.
