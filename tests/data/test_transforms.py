@@ -12,6 +12,7 @@ from unidet.data.transforms import (
     ColorJitter,
     HorizontalFlip,
     RandomResize,
+    RandomZoom,
     VerticalFlip,
     clip_targets,
     create_augmentation,
@@ -105,3 +106,32 @@ def test_all_augmentations_can_be_made_and_called() -> None:
         arguments = {"min_sizes": [30]} if name == "random_resize" else {}
         out, moved = create_augmentation(name, arguments)(image, targets, np.random.default_rng(0))
         assert out.dtype == np.uint8 and len(moved) == 1
+
+
+def _marked(boxes: list[list[int]]) -> tuple[np.ndarray, Targets]:
+    image = np.zeros((60, 80, 3), np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        image[y1:y2, x1:x2] = 255
+    return image, Targets(np.array(boxes, np.float32), np.zeros(len(boxes), np.int64))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.4])
+def test_zoom_moves_the_box_with_its_pixels(factor: float) -> None:
+    image, targets = _marked([[30, 20, 50, 40]])
+    zoom = RandomZoom(factor, factor, fill=(0, 0, 0))
+    for seed in range(8):
+        moved, found = zoom(image, targets, np.random.default_rng(seed))
+        assert moved.shape == image.shape
+        assert len(found) == 1
+        rows, columns = np.nonzero(moved[..., 0] > 127)
+        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(found.boxes_xyxy[0], seen, atol=1.01)
+
+
+def test_zoom_drops_what_leaves_the_frame() -> None:
+    image, targets = _marked([[0, 0, 6, 6], [74, 54, 80, 60], [30, 20, 50, 40]])
+    zoom = RandomZoom(1.9, 1.9, min_visible=0.5)
+    counts = {len(zoom(image, targets, np.random.default_rng(seed))[1]) for seed in range(12)}
+    # Twice as large, opposite corners cannot both be in the frame.
+    assert max(counts) <= 2
+    assert min(counts) >= 1

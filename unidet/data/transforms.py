@@ -154,11 +154,65 @@ class ColorJitter:
         return np.clip(pixels + 0.5, 0, 255).astype(np.uint8), targets
 
 
+class RandomZoom:
+    """Enlarges or reduces the picture inside its own frame and moves it.
+
+    The factor is drawn evenly on a logarithmic scale. An enlarged picture shows a random part of
+    the original; a reduced one lies at a random place on plain ground. Boxes of which too little
+    is left in the frame are dropped.
+
+    Args:
+        low: smallest factor.
+        high: largest factor.
+        min_visible: share of a box's area that must stay in the frame.
+        fill: colour of the ground, uint8 RGB.
+    """
+
+    def __init__(
+        self,
+        low: float = 0.75,
+        high: float = 1.33,
+        min_visible: float = 0.4,
+        fill: Sequence[int] = (124, 116, 104),
+    ) -> None:
+        if not 0 < low <= high:
+            raise ValueError(
+                "Invalid value for `low` and `high`. Expected 0 < low <= high. "
+                f"Received {low!r} and {high!r}."
+            )
+        if not 0 <= min_visible <= 1:
+            raise ValueError(
+                f"Invalid value for `min_visible`. Expected 0 to 1. Received {min_visible!r}."
+            )
+        self.range = (float(np.log(low)), float(np.log(high)))
+        self.min_visible = min_visible
+        self.fill = tuple(int(channel) for channel in fill)
+
+    def __call__(
+        self, image: np.ndarray, targets: Targets, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Targets]:
+        h, w = image.shape[:2]
+        factor = float(np.exp(rng.uniform(*self.range)))
+        shift = rng.random(2) * (w - w * factor, h - h * factor)
+        # Boxes measure from pixel edges, warpAffine from pixel centres.
+        dx, dy = shift + (factor - 1) / 2
+        matrix = np.array([[factor, 0, dx], [0, factor, dy]])
+        moved = cv2.warpAffine(image, matrix, (w, h), borderValue=self.fill)
+        offset = np.array([*shift, *shift])
+        boxes = (targets.boxes_xyxy * factor + offset).astype(np.float32)
+        inside = np.clip(boxes, 0, np.array([w, h, w, h], np.float32))
+        areas = [np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (inside, boxes)]
+        keep = areas[0] >= self.min_visible * areas[1]
+        left = Targets(boxes[keep], targets.labels[keep], targets.crowd[keep], targets.ignore[keep])
+        return moved, clip_targets(left, (h, w))
+
+
 #: Names that a config may use.
 AUGMENTATIONS: dict[str, type] = {
     "horizontal_flip": HorizontalFlip,
     "vertical_flip": VerticalFlip,
     "random_resize": RandomResize,
+    "random_zoom": RandomZoom,
     "color_jitter": ColorJitter,
 }
 
