@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ctypes.util
+import faulthandler
 import fcntl
 import glob
 import importlib
@@ -20,9 +21,11 @@ import os
 import random
 import re
 import shutil
+import signal
 import ssl
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +213,7 @@ def _check_build_tools() -> None:
 @contextlib.contextmanager
 def _globals_restored() -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()
+    handlers = {number: signal.getsignal(number) for number in _taken_signals()}
     https_context = ssl._create_default_https_context
     recursion_limit = sys.getrecursionlimit()
     try:
@@ -219,6 +223,23 @@ def _globals_restored() -> Iterator[None]:
         random.setstate(python_state)
         ssl._create_default_https_context = https_context
         sys.setrecursionlimit(recursion_limit)
+        # Only the main thread may set handlers, and only those that Python knows can be put back.
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+
+
+def _taken_signals() -> tuple[signal.Signals, ...]:
+    """Signals whose handling Jittor replaces.
+
+    With its handler for SIGCHLD, a killed child ends the whole process with status 1 and without a
+    word; with the others, a crash looks like an ordinary exit.
+    """
+    crashes = (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS, signal.SIGILL)
+    # faulthandler's own handlers cannot be read back; Jittor's tell at least as much as none.
+    kept = () if faulthandler.is_enabled() else crashes
+    return (signal.SIGCHLD, signal.SIGQUIT, *kept)
 
 
 @contextlib.contextmanager
