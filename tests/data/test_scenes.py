@@ -114,3 +114,10 @@ def test_load_dataset_makes_scenes_once(tmp_path: Path) -> None:
     for change in ({"scene_count": 4}, {"size": (64, 80)}, {"seed": 1}):
         with pytest.raises(UserError, match="other scenes"):
             load_dataset({**spec, **change})
+
+
+def test_a_spec_chooses_classes_and_crowding(tmp_path: Path) -> None:
+    spec = {"format": "scenes", "root": tmp_path / "few", "scene_count": 6, "size": (96, 96)}
+    dataset = load_dataset({**spec, "classes": ["star", "ring"], "max_objects": 1})
+    assert dataset.class_names == ("star", "ring")
+    assert max(len(dataset.targets(i)) for i in range(len(dataset))) == 1

@@ -54,6 +54,8 @@ class ScenesConfig:
     height: int = option(128, "height in pixels", low=32)
     width: int = option(128, "width in pixels", low=32)
     seed: int = option(0, "seed of the generator", low=0)
+    classes: tuple[str, ...] = option((), "which shapes are objects; none: all six")
+    max_objects: int = option(6, "most objects in a scene", low=1)
 
 
 @dataclass(frozen=True)

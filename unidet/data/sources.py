@@ -20,7 +20,7 @@ _KEYS = {
     "coco": ("annotations", "images"),
     "lvis": ("annotations", "images"),
     "voc": ("root", "split", "annotations", "images"),
-    "scenes": ("root", "scene_count", "size", "seed"),
+    "scenes": ("root", "scene_count", "size", "seed", "classes", "max_objects"),
 }
 
 
@@ -34,7 +34,7 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
     * voc: ``root`` and ``split``, or ``annotations`` = the list ``ROOT/ImageSets/Main/SPLIT.txt``;
       ``images`` where the folder is neither ``JPEGImages`` nor ``images``.
     * scenes: ``root`` (folder, made when it is not there; refused when it holds other scenes),
-      ``scene_count``, ``size`` (h, w), ``seed``.
+      ``scene_count``, ``size`` (h, w), ``seed``, ``classes``, ``max_objects``.
 
     Raises:
         UserError: unknown format or key, missing key, or the data cannot be read.
@@ -92,6 +92,6 @@ def _voc(spec: Mapping[str, Any], options: dict[str, Any]) -> DetectionDataset:
 
 def _scenes(spec: Mapping[str, Any], options: dict[str, Any]) -> DetectionDataset:
     root = Path(_need(spec, "root"))
-    given = {k: spec[k] for k in ("size", "seed") if spec.get(k) is not None}
+    given = {k: spec[k] for k in _KEYS["scenes"][2:] if spec.get(k) is not None}
     annotations = ensure_scenes(root, int(spec.get("scene_count") or 64), **given)
     return load_coco(annotations, root / "images", **options)

@@ -66,6 +66,8 @@ def _specs(config: Config, part: str, folder: Path) -> list[dict[str, Any]]:
                 "scene_count": count,
                 "size": (scenes.height, scenes.width),
                 "seed": 2 * scenes.seed + offset,
+                "classes": scenes.classes or None,
+                "max_objects": scenes.max_objects,
             }
         ]
     return [_source(config, source) for source in getattr(data, part)]
