@@ -28,6 +28,10 @@ def constant(value: float, x: Var) -> Var:
     name = dtype_of(x)
     if name == "bfloat16":
         return jt.cast(jt.array(np.array([value], np.float32)), name)
+    if name == "int64" and abs(value) < 2**31:
+        # A pending int64 scalar was read wrongly by the process that compiled the kernel it had
+        # been fused into; 32-bit ones never are.
+        return jt.cast(jt.array(np.array([value], np.int32)), name)
     return jt.array(np.array([value], name), dtype=name)
 
 

@@ -34,7 +34,8 @@ def test_shipped_names() -> None:
     for depth in (18, 34, 50, 101, 152):
         assert f"retinanet_r{depth}_fpn" in MODELS
         assert f"resnet{depth}" in MODELS
-    assert len(MODELS) == 5 * (len(DIALECTS) + 1)
+    shipped = [name for name in MODELS if name.startswith(("retinanet_r", "resnet"))]
+    assert len(shipped) == 5 * (len(DIALECTS) + 1)
 
 
 def test_every_dialect_is_written_out_in_full() -> None:
