@@ -82,7 +82,8 @@ def prepare() -> None:
     defaults = {
         "log_silent": "0" if os.environ.get(VERBOSE_VARIABLE, "0") != "0" else "1",
         # Jittor would take the name from the git branch that happens to surround site-packages.
-        "cache_name": "default",
+        # Our own, since scripts that import Jittor with other flags would rebuild its core.
+        "cache_name": "unidet",
         # Otherwise Jittor imports torch, needed or not.
         "FIX_TORCH_ERROR": "0",
         "cc_flags": CORE_FLAGS,
@@ -289,10 +290,15 @@ def _say(message: str) -> None:
 def _import_jittor() -> ModuleType:
     try:
         return importlib.import_module("jittor")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         for name in [n for n in sys.modules if n == "jittor" or n.startswith("jittor.")]:
             del sys.modules[name]
         cache = sys.modules["jittor_utils"].cache_path
+        if isinstance(error, SystemExit):
+            raise BackendNotAvailableError(
+                "Jittor has rebuilt a part of itself that this process had loaded before, because "
+                "its compiler flags changed. Run the same command again."
+            ) from error
         reason = (str(error).strip().splitlines() or [""])[0]
         raise BackendNotAvailableError(
             f"Jittor could not be imported: {type(error).__name__}: {reason}. If its cache is "

@@ -267,8 +267,18 @@ class TestMessages:
         assert capsys.readouterr().err == ""
 
     def test_a_damaged_cache_is_named(self, cache, monkeypatch):
+        message = self.refusal(monkeypatch, ImportError("file too short\nlong trace"))
+        assert "ImportError: file too short." in message and f"delete {cache}" in message
+        assert "\n" not in message
+
+    def test_a_rebuilt_helper_asks_for_another_run(self, cache, monkeypatch):
+        # Jittor itself leaves with status 0 then, as if all had gone well.
+        assert "Run the same command again" in self.refusal(monkeypatch, SystemExit(0))
+
+    @staticmethod
+    def refusal(monkeypatch, error: BaseException) -> str:
         def fail(name):
-            raise ImportError("file too short\nlong trace")
+            raise error
 
         monkeypatch.setattr(environment.importlib, "import_module", fail)
         loaded = {name: module for name, module in sys.modules.items() if "jittor" in name}
@@ -277,6 +287,4 @@ class TestMessages:
                 environment._import_jittor()
         finally:
             sys.modules.update(loaded)
-        message = str(caught.value)
-        assert "ImportError: file too short." in message and f"delete {cache}" in message
-        assert "\n" not in message
+        return str(caught.value)
