@@ -234,3 +234,18 @@ def test_modules_before_the_constructor_are_refused(backend):
 
     with pytest.raises(AttributeError):
         Early(backend=backend)
+
+
+def test_torch_convolutions_hold_channels_innermost():
+    torch = pytest.importorskip("torch")
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, backend="torch"), nn.BatchNorm2d(8, backend="torch"), backend="torch"
+    )
+    assert model(torch.zeros(2, 3, 9, 9)).is_contiguous(memory_format=torch.channels_last)
+    # Files and other frameworks read arrays row by row.
+    assert all(array.flags.c_contiguous for array in nn.state_arrays(model).values())
+    before = nn.state_arrays(model)["0.weight"]
+    nn.load_arrays(model, nn.state_arrays(model))
+    assert nn.to_device(model, "cpu")[0].weight.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(nn.state_arrays(model)["0.weight"], before)
