@@ -1,4 +1,4 @@
-"""Feature pyramid with two coarse levels (Lin et al. 2017)."""
+"""Feature pyramid (Lin et al. 2017)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from unidet.backends import nn, ops
 
 
 class FPN(nn.Module):
-    """C3, C4, C5 to P3 ... P7.
+    """C3, C4, C5 to P3 ... P7, or C2 ... C5 to P2 ... P6.
 
     Args:
-        in_channels: of C3, C4 and C5.
+        in_channels: of the stages that enter, finest first.
         channels: of every output.
-        extra_source: P6 is computed from ``"c5"`` or from ``"p5"`` (torchvision v1).
-        extra_relu: a ReLU between P6 and P7 (mmdetection has none); P6 itself is never rectified.
+        extra: coarse levels behind the last stage: ``"convs"``, two strided convolutions
+            (RetinaNet), or ``"pool"``, one level that takes every second pixel (Faster R-CNN).
+        extra_source: the first such convolution reads the last stage (``"c5"``) or the last output
+            (``"p5"``, torchvision v1).
+        extra_relu: a ReLU between the two (mmdetection has none); P6 itself is never rectified.
         upsample: ``"factor2"`` doubles the sides (they must then be even at each level, which
             padding to a multiple of 32 ensures); ``"size"`` takes the size of the lateral map.
+        norm: None, or ``"batch"`` behind each convolution, which then has no bias (torchvision v2).
+        norm_eps: of that norm.
 
     Raises:
         ValueError: an unknown option.
@@ -28,46 +33,59 @@ class FPN(nn.Module):
         in_channels: Sequence[int],
         channels: int = 256,
         *,
+        extra: str = "convs",
         extra_source: str = "c5",
         extra_relu: bool = True,
         upsample: str = "size",
+        norm: str | None = None,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        if extra_source not in ("c5", "p5"):
-            raise ValueError(
-                "Invalid value for `extra_source`. Expected 'c5' or 'p5'. "
-                f"Received {extra_source!r}."
-            )
-        if upsample not in ("size", "factor2"):
-            raise ValueError(
-                "Invalid value for `upsample`. Expected 'size' or 'factor2'. "
-                f"Received {upsample!r}."
-            )
+        for name, value, allowed in (
+            ("extra", extra, ("convs", "pool")),
+            ("extra_source", extra_source, ("c5", "p5")),
+            ("upsample", upsample, ("size", "factor2")),
+            ("norm", norm, (None, "batch")),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"Invalid value for `{name}`. Expected {allowed[0]!r} or {allowed[1]!r}. "
+                    f"Received {value!r}."
+                )
         self.extra_source = extra_source
         self.extra_relu = extra_relu
         self.upsample = upsample
-        self.lateral = nn.ModuleList([nn.Conv2d(c, channels, 1) for c in in_channels])
+        bias = norm is None
+        self.lateral = nn.ModuleList([nn.Conv2d(c, channels, 1, bias=bias) for c in in_channels])
         self.output = nn.ModuleList(
-            [nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels]
+            [nn.Conv2d(channels, channels, 3, padding=1, bias=bias) for _ in in_channels]
         )
-        source = in_channels[-1] if extra_source == "c5" else channels
-        self.extra = nn.ModuleList(
-            [
-                nn.Conv2d(source, channels, 3, stride=2, padding=1),
-                nn.Conv2d(channels, channels, 3, stride=2, padding=1),
-            ]
-        )
+        self.lateral_norm = self.output_norm = self.extra = None
+        if norm is not None:
+            norms = [nn.BatchNorm2d(channels, eps=norm_eps) for _ in range(2 * len(in_channels))]
+            self.lateral_norm = nn.ModuleList(norms[::2])
+            self.output_norm = nn.ModuleList(norms[1::2])
+        if extra == "convs":
+            source = in_channels[-1] if extra_source == "c5" else channels
+            self.extra = nn.ModuleList(
+                [
+                    nn.Conv2d(source, channels, 3, stride=2, padding=1),
+                    nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+                ]
+            )
 
     def forward(self, features: Sequence[Any]) -> tuple[Any, ...]:
         """Pyramid levels, finest first.
 
         Args:
-            features: C3, C4 and C5, ``(N, C, h, w)`` each.
+            features: as many as ``in_channels``, ``(N, C, h, w)`` each.
         """
-        merged = [lateral(x) for lateral, x in zip(self.lateral, features)]
+        merged = _apply(self.lateral, self.lateral_norm, features)
         for i in range(len(merged) - 2, -1, -1):
             merged[i] = merged[i] + self._upsampled(merged[i + 1], merged[i])
-        levels = [output(x) for output, x in zip(self.output, merged)]
+        levels = _apply(self.output, self.output_norm, merged)
+        if self.extra is None:
+            return (*levels, ops.max_pool2d(levels[-1], 1, 2))
         p6 = self.extra[0](features[-1] if self.extra_source == "c5" else levels[-1])
         p7 = self.extra[1](ops.relu(p6) if self.extra_relu else p6)
         return (*levels, p6, p7)
@@ -78,3 +96,8 @@ class FPN(nn.Module):
             height, width = ops.shape(coarse)[2:]
             size = (2 * height, 2 * width)
         return ops.interpolate(coarse, size, mode="nearest")
+
+
+def _apply(convolutions: Any, norms: Any, features: Sequence[Any]) -> list[Any]:
+    answers = [layer(x) for layer, x in zip(convolutions, features)]
+    return answers if norms is None else [norm(x) for norm, x in zip(norms, answers)]

@@ -68,6 +68,59 @@ class Bottleneck(nn.Module):
         return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
+def make_norm(kind: str, eps: float) -> NormFactory:
+    """Makes the norm layers of a network.
+
+    Args:
+        kind: ``"batch"`` (the affine part trains), ``"held"`` (batch norm whose affine part does
+            not train and whose statistics do not move) or ``"frozen"`` (four constant vectors).
+        eps: added to the variance.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind not in ("batch", "held", "frozen"):
+        raise ValueError(
+            f"Invalid value for `norm`. Expected 'batch', 'held' or 'frozen'. Received {kind!r}."
+        )
+    layer = nn.FrozenBatchNorm2d if kind == "frozen" else nn.BatchNorm2d
+    return lambda channels: layer(channels, eps=eps)
+
+
+def hold_norms(part: Any, *, affine: bool = False) -> None:
+    """Puts the batch norms inside ``part`` into evaluation mode; with ``affine``, freezes them."""
+    for _, module in part.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(False)
+            if affine:
+                nn.freeze(module)
+
+
+def make_stage(
+    depth: int, stage: int, norm: NormFactory, *, stride_in_1x1: bool = False
+) -> tuple[Any, int]:
+    """One of the four stages as a ``Sequential`` of blocks.
+
+    Args:
+        depth: of the ResNet.
+        stage: 0 to 3.
+        norm: makes norm layers.
+        stride_in_1x1: see :class:`ResNet`.
+
+    Returns:
+        The stage and the channels of its output.
+    """
+    block = BasicBlock if depth < 50 else Bottleneck
+    planes = 64 << stage
+    inplanes = 64 if stage == 0 else planes // 2 * block.expansion
+    blocks = []
+    for i in range(BLOCKS[depth][stage]):
+        stride = 2 if i == 0 and stage > 0 else 1
+        blocks.append(block(inplanes, planes, stride, norm, stride_in_1x1))
+        inplanes = planes * block.expansion
+    return nn.Sequential(*blocks), inplanes
+
+
 def _shortcut(inplanes: int, planes: int, stride: int, norm: NormFactory) -> Any:
     if stride == 1 and inplanes == planes:
         return None
@@ -79,11 +132,12 @@ class ResNet(nn.Module):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        norm: ``"batch"`` or ``"frozen"`` (statistics and affine part are constants).
+        norm: see :func:`make_norm`.
         norm_eps: of the norm layers.
         norm_eval: batch norm always uses its running statistics; its affine part still trains.
         stride_in_1x1: bottlenecks stride in their first convolution (MSRA, detectron2).
         frozen_stages: -1 trains everything, 0 freezes the stem, 1 the stem and layer1, and so on.
+        stages: how many of the four stages there are (3: the extractor ends with C4).
 
     Raises:
         ValueError: an unknown depth or norm.
@@ -98,6 +152,7 @@ class ResNet(nn.Module):
         norm_eval: bool = False,
         stride_in_1x1: bool = False,
         frozen_stages: int = -1,
+        stages: int = 4,
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
@@ -105,52 +160,45 @@ class ResNet(nn.Module):
                 f"Invalid value for `depth`. Expected one of {', '.join(map(str, BLOCKS))}. "
                 f"Received {depth!r}."
             )
-        if norm not in ("batch", "frozen"):
+        if not 1 <= stages <= 4:
+            raise ValueError(f"Invalid value for `stages`. Expected 1 to 4. Received {stages}.")
+        if not -1 <= frozen_stages <= stages:
             raise ValueError(
-                f"Invalid value for `norm`. Expected 'batch' or 'frozen'. Received {norm!r}."
+                f"Invalid value for `frozen_stages`. Expected -1 to {stages}. "
+                f"Received {frozen_stages}."
             )
-        if not -1 <= frozen_stages <= 4:
-            raise ValueError(
-                f"Invalid value for `frozen_stages`. Expected -1 to 4. Received {frozen_stages}."
-            )
-
-        def make_norm(channels: int) -> Any:
-            layer = nn.BatchNorm2d if norm == "batch" else nn.FrozenBatchNorm2d
-            return layer(channels, eps=norm_eps)
-
-        self.norm_eval = norm_eval
+        make = make_norm(norm, norm_eps)
+        self.norm_eval = norm_eval or norm == "held"
         self.frozen_stages = frozen_stages
-        block = BasicBlock if depth < 50 else Bottleneck
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = make_norm(64)
+        self.bn1 = make(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inplanes = 64
-        for stage, count in enumerate(BLOCKS[depth]):
-            blocks = []
-            for i in range(count):
-                stride = 2 if i == 0 and stage > 0 else 1
-                blocks.append(block(inplanes, 64 << stage, stride, make_norm, stride_in_1x1))
-                inplanes = (64 << stage) * block.expansion
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        channels = []
+        for stage in range(stages):
+            layer, width = make_stage(depth, stage, make, stride_in_1x1=stride_in_1x1)
+            setattr(self, f"layer{stage + 1}", layer)
+            channels.append(width)
         #: Channels of C2 to C5.
-        self.channels = tuple((64 << stage) * block.expansion for stage in range(4))
+        self.channels = tuple(channels)
         for part in self._frozen_parts():
             nn.freeze(part)
+        if norm == "held":
+            hold_norms(self, affine=True)
+
+    def _layers(self) -> list[Any]:
+        return [getattr(self, f"layer{i + 1}") for i in range(len(self.channels))]
 
     def _frozen_parts(self) -> list[Any]:
         if self.frozen_stages < 0:
             return []
-        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
-        return [self.conv1, self.bn1, *layers[: self.frozen_stages]]
+        return [self.conv1, self.bn1, *self._layers()[: self.frozen_stages]]
 
     def train(self, mode: bool = True) -> Any:
         """As usual, except that norm layers which must not learn statistics stay as they are."""
         super().train(mode)
         held = [self] if self.norm_eval else self._frozen_parts()
         for part in held if mode else ():
-            for _, module in part.named_modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.train(False)
+            hold_norms(part)
         return self
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
@@ -162,12 +210,14 @@ class ResNet(nn.Module):
         """``(N, 3, H, W)`` to ``(N, 64, H / 2, W / 2)``, before pooling."""
         return ops.relu(self.bn1(self.conv1(x)))
 
-    def forward(self, images: Any) -> tuple[Any, Any, Any, Any]:
-        """C2 to C5 of ``(N, 3, H, W)``, strides 4 to 32."""
-        c2 = self.layer1(self.maxpool(self.stem(images)))
-        c3 = self.layer2(c2)
-        c4 = self.layer3(c3)
-        return c2, c3, c4, self.layer4(c4)
+    def forward(self, images: Any) -> tuple[Any, ...]:
+        """C2 to C5 (or fewer) of ``(N, 3, H, W)``, strides 4 to 32."""
+        x = self.maxpool(self.stem(images))
+        features = []
+        for layer in self._layers():
+            x = layer(x)
+            features.append(x)
+        return tuple(features)
 
 
 class ResNetClassifier(ResNet):

@@ -12,7 +12,7 @@ from unidet.models.box_coder import LOG_LIMIT
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (18, 34, 50, 101, 152),
-    "norm": ("batch", "frozen"),
+    "norm": ("batch", "held", "frozen"),
     "extra_source": ("c5", "p5"),
     "upsample": ("factor2", "size"),
     "head_norm": (None, "group"),
@@ -35,7 +35,8 @@ class RetinaNetConfig:
             (torchvision: 0), or None.
         class_names: one name for each class, where known.
         depth: of the ResNet.
-        norm: ``"batch"`` (affine trains) or ``"frozen"`` (all four vectors are constants).
+        norm: ``"batch"`` (affine trains), ``"held"`` (it does not, statistics stay) or ``"frozen"``
+            (all four vectors are constants).
         norm_eps: of the backbone's norm layers.
         norm_eval: batch norm uses its running statistics in training too; the affine part trains.
         stride_in_1x1: bottlenecks stride in their first convolution (MSRA) instead of the 3x3.
