@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from unidet.errors import suggestion
 
 from ..errors import CheckpointError
-from . import tables
-from .family import Family, Form, Mapped, backbone_state
+from .family import Family, Form, Mapped
+from .known import FAMILIES
+from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state
+from .styles import contradiction, with_style, written_config
 
 __all__ = [
     "FAMILIES",
@@ -18,117 +21,51 @@ __all__ = [
     "Form",
     "Mapped",
     "backbone_state",
+    "contradiction",
     "detect_family",
     "family_named",
     "looks_like",
+    "with_style",
+    "written_config",
 ]
-
-_TV_HEAD = "head.classification_head.cls_logits.weight"
-_TV_STEM = "backbone.body.conv1.weight"
-
-#: All families by name.
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family(
-            "torchvision_resnet",
-            "an ImageNet ResNet of torchvision",
-            (Form("", tables.RESNET, ("bn1.running_var", "layer4.0.conv1.weight", "fc.weight")),),
-        ),
-        Family(
-            "torchvision_retinanet_v1",
-            "torchvision's retinanet_resnet50_fpn",
-            (
-                Form(
-                    "file",
-                    tables.TORCHVISION_V1_FILE,
-                    (_TV_HEAD, "backbone.fpn.inner_blocks.0.weight"),
-                    _TV_STEM,
-                ),
-                Form(
-                    "module",
-                    tables.TORCHVISION_V1_MODULE,
-                    (
-                        _TV_HEAD,
-                        "backbone.fpn.inner_blocks.0.0.weight",
-                        "head.classification_head.conv.0.0.bias",
-                    ),
-                    _TV_STEM,
-                ),
-            ),
-            dialect="torchvision_v1",
-            extra_source="p5",
-            frozen_norm=True,
-        ),
-        Family(
-            "torchvision_retinanet_v2",
-            "torchvision's retinanet_resnet50_fpn_v2",
-            (
-                Form(
-                    "",
-                    tables.TORCHVISION_V2,
-                    (_TV_HEAD, "head.classification_head.conv.0.1.weight"),
-                    _TV_STEM,
-                ),
-            ),
-            dialect="torchvision_v2",
-            head_norm=True,
-        ),
-        Family(
-            "mmdet_retinanet",
-            "mmdetection's retinanet_r50_fpn",
-            (
-                Form(
-                    "",
-                    tables.MMDET,
-                    ("bbox_head.retina_cls.weight", "neck.fpn_convs.3.conv.weight"),
-                    "backbone.conv1.weight",
-                ),
-            ),
-            dialect="mmdet",
-            wrapper="state_dict",
-        ),
-        Family(
-            "yhenon_retinanet",
-            "a RetinaNet of yhenon/pytorch-retinanet",
-            (
-                Form(
-                    "",
-                    tables.YHENON,
-                    ("classificationModel.output.weight", "regressionModel.output.weight"),
-                ),
-            ),
-            dialect="yhenon",
-        ),
-    )
-}
 
 #: Kinds that are known by sight, so that a message can name them.
 _SIGHTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("unidet's own RetinaNet", ("neck.lateral.0.weight", "head.cls_out.weight")),
-    ("detectron2's RetinaNet", ("head.cls_subnet.0.weight", "backbone.fpn_lateral3.weight")),
-    ("a two-stage detector of detectron2", ("proposal_generator.rpn_head.conv.weight",)),
-    (
-        "torchvision's Faster R-CNN",
-        ("rpn.head.bbox_pred.weight", "roi_heads.box_predictor.cls_score.weight"),
-    ),
-    ("a two-stage detector of mmdetection", ("rpn_head.rpn_conv.weight",)),
+    ("unidet's own Faster R-CNN", ("rpn.cls_out.weight", "head.cls_out.weight")),
+    ("another one-stage detector of detectron2", ("backbone.fpn_lateral3.weight",)),
+    ("another two-stage detector of detectron2", ("proposal_generator.rpn_head.conv.weight",)),
+    ("another two-stage detector of torchvision", ("roi_heads.box_predictor.bbox_pred.weight",)),
+    ("a proposal network of UniDetector (OLN)", ("rpn_head.rpn_obj.weight",)),
+    ("UniDetector", ("roi_head.bbox_head.attnpool.positional_embedding",)),
+    ("another two-stage detector of mmdetection", ("rpn_head.rpn_conv.weight",)),
     ("Facebook's DETR", ("query_embed.weight", "class_embed.weight")),
     ("Hugging Face's DETR", ("class_labels_classifier.weight",)),
     ("OpenAI's CLIP", ("visual.conv1.weight", "token_embedding.weight")),
 )
 
 
-def detect_family(state: Mapping[str, np.ndarray], *, source: str = "the file") -> Family:
+def detect_family(
+    state: Mapping[str, np.ndarray],
+    *,
+    source: str = "the file",
+    extras: Mapping[str, Any] | None = None,
+) -> Family:
     """The family of a file, from the names and shapes of its tensors.
+
+    Args:
+        state: Tensors by name.
+        source: Name of the file, for messages.
+        extras: What the file holds beside them: mmdetection's config tells styles apart that
+            names cannot.
 
     Raises:
         CheckpointError: it belongs to none; the message says what it looks like.
     """
     shapes = {name: array.shape for name, array in state.items()}
     for family in FAMILIES.values():
-        if family.matches(shapes):
-            return family
+        if family.variant_of is None and family.matches(shapes):
+            return with_style(family, FAMILIES, extras)[0] if extras else family
     raise CheckpointError(
         f"Invalid checkpoint {source}. Expected one of the families {', '.join(FAMILIES)}. "
         f"Received {looks_like(state)}."
@@ -144,6 +81,12 @@ def looks_like(state: Mapping[str, np.ndarray]) -> str:
     for title, names in _SIGHTS:
         if all(name in state for name in names):
             return f"what looks like {title}"
+    if any(
+        shape == CLIP_STEM and name.rpartition("conv1.weight")[0] in ("", "visual.")
+        for name, shape in shapes.items()
+        if name.endswith("conv1.weight")
+    ):
+        return f"a ResNet of CLIP: {CLIP_ADVICE}"
     first = ", ".join(list(state)[:3])
     return f"{len(state)} tensors of an unknown model ({first}, ...)"
 

@@ -65,7 +65,7 @@ def resnet_shapes(
         num_classes: Rows of ``fc``; None leaves it out.
     """
     shapes: dict[str, Shape] = {"conv1.weight": (64, 3, 7, 7)}
-    _norm(shapes, "bn1", 64, counters)
+    norm_shapes(shapes, "bn1", 64, counters)
     bottleneck = depth >= _BOTTLENECK_FROM
     expansion = 4 if bottleneck else 1
     inputs = 64
@@ -78,11 +78,11 @@ def resnet_shapes(
             before = inputs
             for i, (side, after) in enumerate(sides, 1):
                 shapes[f"{name}.conv{i}.weight"] = (after, before, side, side)
-                _norm(shapes, f"{name}.bn{i}", after, counters)
+                norm_shapes(shapes, f"{name}.bn{i}", after, counters)
                 before = after
             if block == 0 and (stage > 0 or inputs != outputs):
                 shapes[f"{name}.downsample.0.weight"] = (outputs, inputs, 1, 1)
-                _norm(shapes, f"{name}.downsample.1", outputs, counters)
+                norm_shapes(shapes, f"{name}.downsample.1", outputs, counters)
             inputs = outputs
     if num_classes is not None:
         shapes["fc.weight"] = (num_classes, inputs)
@@ -97,11 +97,11 @@ def retinanet_shapes(net: RetinaNetShape, *, counters: bool) -> dict[str, Shape]
     sources = [128 * expansion, 256 * expansion, 512 * expansion]
     fpn, head = net.fpn_channels, net.head_channels
     for i, channels in enumerate(sources):
-        _conv(shapes, f"neck.lateral.{i}", fpn, channels, 1)
+        conv_shapes(shapes, f"neck.lateral.{i}", fpn, channels, 1)
     for i in range(3):
-        _conv(shapes, f"neck.output.{i}", fpn, fpn, 3)
-    _conv(shapes, "neck.extra.0", fpn, sources[-1] if net.extra_source == "c5" else fpn, 3)
-    _conv(shapes, "neck.extra.1", fpn, fpn, 3)
+        conv_shapes(shapes, f"neck.output.{i}", fpn, fpn, 3)
+    conv_shapes(shapes, "neck.extra.0", fpn, sources[-1] if net.extra_source == "c5" else fpn, 3)
+    conv_shapes(shapes, "neck.extra.1", fpn, fpn, 3)
     for tower, out, rows in (
         ("cls_tower", "cls_out", net.anchors * net.num_classes),
         ("box_tower", "box_out", net.anchors * 4),
@@ -109,11 +109,11 @@ def retinanet_shapes(net: RetinaNetShape, *, counters: bool) -> dict[str, Shape]
         before = fpn
         for i in range(net.head_depth):
             name = f"head.{tower}.{i}"
-            _conv(shapes, f"{name}.conv", head, before, 3, bias=not net.head_norm)
+            conv_shapes(shapes, f"{name}.conv", head, before, 3, bias=not net.head_norm)
             if net.head_norm:
                 shapes[f"{name}.norm.weight"] = shapes[f"{name}.norm.bias"] = (head,)
             before = head
-        _conv(shapes, f"head.{out}", rows, before, 3)
+        conv_shapes(shapes, f"head.{out}", rows, before, 3)
     return shapes
 
 
@@ -148,7 +148,7 @@ def infer_retinanet(shapes: Mapping[str, Shape]) -> RetinaNetShape:
         CheckpointError: the tensors that tell are missing or contradict each other.
     """
     depth = infer_depth(shapes, "backbone.")
-    rows = {name: _rows(shapes, f"head.{name}.weight") for name in ("cls_out", "box_out")}
+    rows = {name: rows_of(shapes, f"head.{name}.weight") for name in ("cls_out", "box_out")}
     anchors = rows["box_out"] // 4
     if rows["box_out"] % 4 or not anchors or rows["cls_out"] % anchors:
         raise CheckpointError(
@@ -158,7 +158,7 @@ def infer_retinanet(shapes: Mapping[str, Shape]) -> RetinaNetShape:
     head_depth = 0
     while f"head.cls_tower.{head_depth}.conv.weight" in shapes:
         head_depth += 1
-    fpn = _rows(shapes, "neck.lateral.0.weight")
+    fpn = rows_of(shapes, "neck.lateral.0.weight")
     first = "head.cls_tower.0.conv.weight"
     extra = shapes.get("neck.extra.0.weight", ())
     return RetinaNetShape(
@@ -166,29 +166,36 @@ def infer_retinanet(shapes: Mapping[str, Shape]) -> RetinaNetShape:
         num_classes=rows["cls_out"] // anchors,
         anchors=anchors,
         fpn_channels=fpn,
-        head_channels=_rows(shapes, first) if head_depth else fpn,
+        head_channels=rows_of(shapes, first) if head_depth else fpn,
         head_depth=head_depth,
         extra_source="p5" if len(extra) == 4 and extra[1] == fpn else "c5",
         head_norm="head.cls_tower.0.norm.weight" in shapes,
     )
 
 
-def _rows(shapes: Mapping[str, Shape], name: str) -> int:
+def rows_of(shapes: Mapping[str, Shape], name: str) -> int:
+    """First side of a tensor that tells what a model was made from.
+
+    Raises:
+        CheckpointError: it is missing.
+    """
     shape = shapes.get(name)
     if not shape:
-        raise CheckpointError(f"Invalid RetinaNet. Expected the tensor {name}. Received none.")
+        raise CheckpointError(f"Invalid detector. Expected the tensor {name}. Received none.")
     return shape[0]
 
 
-def _conv(
+def conv_shapes(
     shapes: dict[str, Shape], name: str, after: int, before: int, side: int, *, bias: bool = True
 ) -> None:
+    """Adds a convolution."""
     shapes[f"{name}.weight"] = (after, before, side, side)
     if bias:
         shapes[f"{name}.bias"] = (after,)
 
 
-def _norm(shapes: dict[str, Shape], name: str, channels: int, counters: bool) -> None:
+def norm_shapes(shapes: dict[str, Shape], name: str, channels: int, counters: bool) -> None:
+    """Adds a batch norm, with its step count if it has one."""
     for part in _NORM:
         shapes[f"{name}.{part}"] = (channels,)
     if counters:

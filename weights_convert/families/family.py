@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,18 +11,12 @@ import numpy as np
 
 from ..errors import CheckpointError, StateMismatchError
 from ..report import TensorReport
-from .architecture import (
-    RetinaNetShape,
-    Shape,
-    infer_depth,
-    infer_retinanet,
-    is_counter,
-    resnet_shapes,
-    retinanet_shapes,
-)
-from .tables import RESNET, Table, rename, reverse
+from .architecture import COUNTER, Shape, is_counter
+from .mapping import Arrays, place_all, take_all
+from .networks import Expected, Network
+from .suspicions import suspicions
+from .tables import Table, rename, reverse
 
-Arrays = Mapping[str, np.ndarray]
 _STEM = (64, 3, 7, 7)
 _PARTIAL = " A partial load has to be asked for (strict=False or --partial)."
 
@@ -35,12 +30,28 @@ class Form:
         table: Prefixes in the file and in ours.
         signature: Names that only files of this form have.
         stem: Name of the first convolution, whose shape tells ResNets from look-alikes.
+        absent: Names that relatives have and this form has not.
+        network: Takes the place of the family's where the form differs in more than names.
+        arguments: Conventions of the model that go with this form.
+        remark: What an import must say.
     """
 
     name: str
     table: Table
     signature: tuple[str, ...]
     stem: str = "conv1.weight"
+    absent: tuple[str, ...] = ()
+    network: Network | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether a file with these tensors has this form."""
+        return (
+            shapes.get(self.stem) == _STEM
+            and all(key in shapes for key in self.signature)
+            and not any(key in shapes for key in self.absent)
+        )
 
 
 @dataclass
@@ -71,30 +82,34 @@ class Family:
     Attributes:
         name: What ``--from`` and ``--to`` call it.
         title: In words.
+        network: What is demanded of its tensors.
         forms: Ways of naming its tensors; export takes the first unless told otherwise.
-        dialect: Dialect of the native RetinaNet; None for a classifier.
-        extra_source: What P6 is computed from.
-        head_norm: Towers have group norm.
+        dialect: Dialect of the native model; None for a classifier.
         frozen_norm: Batch norm is frozen in the published file, which has no step counts. A file
             that has them was trained with plain batch norm and its eps of 1e-5.
+        counts_unused: Batch norm is frozen although the file has step counts, which are dropped
+            and come back as zeros on export.
+        norm_remark: What an import says of frozen norms.
+        ignored: Patterns of names that old files carry and nobody needs.
         wrapper: Key under which the published file keeps the state.
+        variant_of: Family with the same names and other conventions, which the names cannot tell.
     """
 
     name: str
     title: str
+    network: Network
     forms: tuple[Form, ...]
     dialect: str | None = None
-    extra_source: str = "c5"
-    head_norm: bool = False
     frozen_norm: bool = False
+    counts_unused: bool = False
+    norm_remark: str = ""
+    ignored: tuple[str, ...] = ()
     wrapper: str | None = None
+    variant_of: str | None = None
 
     def form_of(self, shapes: Mapping[str, Shape]) -> Form | None:
         """The form that a file's names and shapes show, or None."""
-        for form in self.forms:
-            if shapes.get(form.stem) == _STEM and all(key in shapes for key in form.signature):
-                return form
-        return None
+        return next((form for form in self.forms if form.fits(shapes)), None)
 
     def matches(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether a file with these tensors belongs to the family."""
@@ -119,16 +134,16 @@ class Family:
             )
         named = {name: rename(name, form.table) for name in state}
         shapes = {new: state[old].shape for old, new in named.items() if new}
-        counters = any(is_counter(name) for name in shapes) or not self.frozen_norm
-        expected, description = self._expected(shapes, counters)
+        counted = any(is_counter(name) for name in shapes)
+        counters = not self.counts_unused and (counted or not self.frozen_norm)
+        expected = self._network(form).expect(shapes, counters=counters)
+        description = self._description(expected, form, counters)
         report = TensorReport(f"{self.title}, {description['name']}")
-        arrays, filled = _take(state, named, expected, report)
-        if filled:
-            report.notes.append("the file has no num_batches_tracked; they start at 0")
-        if self.frozen_norm and not counters:
-            report.notes.append(
-                "batch norm runs frozen with eps 0, as the published COCO weights do"
-            )
+        arrays, filled = take_all(state, named, expected.shapes, report, self._ignores)
+        if self.counts_unused and not counted:
+            filled = tuple(_counters(expected.shapes))
+        report.notes += self._remarks(form, counters, bool(filled) and counters)
+        report.notes += suspicions(arrays, self, form)
         if strict:
             report.require(source, hint=_PARTIAL)
         return Mapped(arrays, description, self.dialect, form.name, report, filled)
@@ -155,63 +170,45 @@ class Family:
             StateMismatchError: the tensors are not those of this family's model.
             CheckpointError: no such form.
         """
-        table = reverse(self._form_named(form).table)
+        chosen = self._form_named(form)
+        table = reverse(chosen.table)
         shapes = {name: array.shape for name, array in arrays.items()}
         counters = any(is_counter(name) for name in shapes)
-        expected, description = self._expected(shapes, counters)
-        report = TensorReport(f"{self.title}, from {description['name']}")
-        state = {}
-        for name, array in arrays.items():
-            new = rename(name, table) if name in expected else None
-            if name in without and not np.any(array):
-                report.add("dropped", name, None, array.shape, array.dtype, "not in the origin")
-            elif new is None:
-                report.add("unexpected", name, None, array.shape, array.dtype)
-            elif expected[name] != array.shape:
-                note = f"expected {expected[name]}, received {array.shape}"
-                report.add("mismatched", name, new, array.shape, array.dtype, note)
-            else:
-                state[new] = array
-                kind = "matched" if new == name else "renamed"
-                report.add(kind, name, new, array.shape, array.dtype)
-        for name, shape in expected.items():
-            if name not in arrays:
-                report.add("missing", None, name, shape, "-")
+        expected = self._network(chosen).expect(shapes, counters=counters)
+        report = TensorReport(f"{self.title}, from {expected.name}")
+        state = place_all(arrays, table, expected.shapes, report, without)
+        if self.counts_unused and not counters:
+            for name in _counters(expected.shapes):
+                new = rename(name, table)
+                if new and name not in without:
+                    state[new] = np.zeros((), np.int64)
+                    report.add("reinitialised", None, new, (), "int64", "not counted here")
         if strict:
             report.require(source)
         return state, report
 
-    def _expected(
-        self, shapes: Mapping[str, Shape], counters: bool
-    ) -> tuple[dict[str, Shape], dict[str, Any]]:
-        if self.dialect is None:
-            depth = infer_depth(shapes)
-            classes = shapes["fc.weight"][0] if shapes.get("fc.weight") else 1000
-            description = {"name": f"resnet{depth}", "arguments": {"num_classes": classes}}
-            return resnet_shapes(depth, counters=counters, num_classes=classes), description
-        found = infer_retinanet(shapes)
-        # What the family fixes is demanded, not read off the file.
-        net = RetinaNetShape(
-            found.depth,
-            found.num_classes,
-            found.anchors,
-            found.fpn_channels,
-            found.head_channels,
-            found.head_depth,
-            self.extra_source,
-            self.head_norm,
-        )
-        name = f"retinanet_r{net.depth}_fpn_{self.dialect}"
-        arguments: dict[str, Any] = {"num_classes": net.num_classes}
-        if net.fpn_channels != 256 or net.head_channels != net.fpn_channels:
-            arguments["fpn_channels"] = net.fpn_channels
-            arguments["head_channels"] = net.head_channels
-        if net.head_depth != 4:
-            arguments["head_depth"] = net.head_depth
+    def _network(self, form: Form) -> Network:
+        return form.network or self.network
+
+    def _description(self, expected: Expected, form: Form, counters: bool) -> dict[str, Any]:
+        arguments = {**expected.arguments, **form.arguments}
         if self.frozen_norm and counters:
             arguments.update(norm="batch", norm_eps=1e-5)
-        description = {"name": name, "arguments": arguments}
-        return retinanet_shapes(net, counters=counters), description
+        name = f"{expected.name}_{self.dialect}" if self.dialect else expected.name
+        return {"name": name, "arguments": arguments}
+
+    def _remarks(self, form: Form, counters: bool, filled: bool) -> list[str]:
+        remarks = []
+        if filled:
+            remarks.append("the file has no num_batches_tracked; they start at 0")
+        if self.frozen_norm and not counters and self.norm_remark:
+            remarks.append(self.norm_remark)
+        if form.remark:
+            remarks.append(form.remark)
+        return remarks
+
+    def _ignores(self, name: str) -> bool:
+        return is_counter(name) or any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
     def _form_named(self, name: str | None) -> Form:
         for form in self.forms:
@@ -227,78 +224,13 @@ class Family:
         for name in (*form.signature, form.stem):
             if name not in state:
                 return name
+        for name in form.absent:
+            if name in state:
+                return f"the traits of its family: {name} is another model's"
         shape = state[form.stem].shape
         return f"a 7x7 stem ({form.stem} has shape {shape}, expected {_STEM})"
 
 
-def _take(
-    state: Arrays,
-    named: Mapping[str, str | None],
-    expected: Mapping[str, Shape],
-    report: TensorReport,
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    arrays: dict[str, np.ndarray] = {}
-    for old, array in state.items():
-        new = named[old]
-        shape = array.shape
-        if new is None or new not in expected:
-            if is_counter(old):
-                report.add("dropped", old, None, shape, array.dtype, "not used")
-            else:
-                report.add("unexpected", old, None, shape, array.dtype)
-            continue
-        if is_counter(old) and array.size == 1:
-            array = array.reshape(())  # Jittor has no 0-d tensors
-        if array.shape != expected[new]:
-            note = f"expected {expected[new]}, received {shape}"
-            report.add("mismatched", old, new, shape, array.dtype, note)
-            continue
-        arrays[new] = array
-        report.add("matched" if new == old else "renamed", old, new, array.shape, array.dtype)
-    filled = []
-    misshapen = {row.target for row in report.with_status("mismatched")}
-    for name, shape in expected.items():
-        if name in arrays or name in misshapen:
-            continue
-        if is_counter(name):
-            arrays[name] = np.zeros(shape, np.int64)
-            filled.append(name)
-            report.add("reinitialised", None, name, shape, "int64", "starts at 0")
-        else:
-            report.add("missing", None, name, shape, "-")
-    return arrays, tuple(filled)
-
-
-def backbone_state(
-    state: Arrays, *, prefix: str = "backbone.", source: str = "the file"
-) -> tuple[dict[str, np.ndarray], TensorReport]:
-    """Weights that start a detector's backbone, from an ImageNet classifier.
-
-    Args:
-        state: A ResNet classifier in torchvision's layout, with or without ``fc``.
-        prefix: Put before every name.
-        source: Name of the file, for messages.
-
-    Returns:
-        Tensors under the detector's names, ``fc`` left out, and the report.
-
-    Raises:
-        StateMismatchError: it is no ResNet of this layout.
-    """
-    shapes = {name: array.shape for name, array in state.items()}
-    expected = resnet_shapes(infer_depth(shapes), prefix=prefix)
-    report = TensorReport(f"ResNet-{infer_depth(shapes)} backbone")
-    body = {}
-    for name, array in state.items():
-        if name.startswith("fc."):
-            report.add("dropped", name, None, array.shape, array.dtype, "classifier")
-        else:
-            body[name] = array
-    known = {name for name, _ in RESNET}
-    named = {
-        name: prefix + name if any(name.startswith(part) for part in known) else None
-        for name in body
-    }
-    arrays, _ = _take(body, named, expected, report)
-    report.require(source)
-    return arrays, report
+def _counters(shapes: Mapping[str, Shape]) -> list[str]:
+    suffix = "running_var"
+    return [name[: -len(suffix)] + COUNTER for name in shapes if name.endswith(suffix)]

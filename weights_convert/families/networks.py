@@ -1,0 +1,135 @@
+"""What a family demands of a state's names and shapes, and which native model it then fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import CheckpointError
+from .architecture import (
+    RetinaNetShape,
+    Shape,
+    infer_depth,
+    infer_retinanet,
+    resnet_shapes,
+    retinanet_shapes,
+)
+from .two_stage import faster_rcnn_shapes, infer_faster_rcnn
+
+Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a state should hold.
+
+    Attributes:
+        shapes: Native names and shapes.
+        name: Of the native model, without the dialect.
+        arguments: Those that differ from what the name stands for.
+    """
+
+    shapes: dict[str, Shape]
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An ImageNet ResNet."""
+
+    def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
+        """What a state like ``shapes`` should hold."""
+        depth = infer_depth(shapes)
+        classes = shapes["fc.weight"][0] if shapes.get("fc.weight") else 1000
+        wanted = resnet_shapes(depth, counters=counters, num_classes=classes)
+        return Expected(wanted, f"resnet{depth}", {"num_classes": classes})
+
+
+@dataclass(frozen=True)
+class RetinaNetNetwork:
+    """RetinaNet.
+
+    Attributes:
+        extra_source: What P6 is computed from.
+        head_norm: Towers have group norm.
+    """
+
+    extra_source: str = "c5"
+    head_norm: bool = False
+
+    def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
+        """What a state like ``shapes`` should hold."""
+        found = infer_retinanet(shapes)
+        # What the family fixes is demanded, not read off the file.
+        net: RetinaNetShape = replace(
+            found, extra_source=self.extra_source, head_norm=self.head_norm
+        )
+        arguments: dict[str, Any] = {"num_classes": net.num_classes}
+        if net.fpn_channels != 256 or net.head_channels != net.fpn_channels:
+            arguments["fpn_channels"] = net.fpn_channels
+            arguments["head_channels"] = net.head_channels
+        if net.head_depth != 4:
+            arguments["head_depth"] = net.head_depth
+        wanted = retinanet_shapes(net, counters=counters)
+        return Expected(wanted, f"retinanet_r{net.depth}_fpn", arguments)
+
+
+@dataclass(frozen=True)
+class FasterRCNNNetwork:
+    """Faster R-CNN.
+
+    Attributes:
+        style: "fpn" or "c4".
+        background_first: Row 0 of the class scores is the background and counts as a class, and it
+            has box rows of its own; otherwise the last row is, and it has none.
+        fpn_norm: Pyramid convolutions have batch norm.
+        rpn_convs: Convolutions of the RPN.
+        head_convs: Convolutions of the box head.
+        head_fcs: Hidden linear layers of the box head.
+        anchors: Anchors in a cell.
+    """
+
+    style: str = "fpn"
+    background_first: bool = False
+    fpn_norm: bool = False
+    rpn_convs: int = 1
+    head_convs: int = 0
+    head_fcs: int = 2
+    anchors: int = 3
+
+    def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
+        """What a state like ``shapes`` should hold.
+
+        Raises:
+            CheckpointError: class and box rows contradict each other.
+        """
+        found = infer_faster_rcnn(shapes, self.style)
+        net = replace(
+            found,
+            fpn_norm=self.fpn_norm,
+            rpn_convs=self.rpn_convs,
+            head_convs=self.head_convs,
+            head_fcs=self.head_fcs,
+        )
+        classes = net.cls_rows if self.background_first else net.cls_rows - 1
+        agnostic = net.box_rows == 4 and classes > 1
+        if not agnostic and net.box_rows != 4 * classes:
+            place = "first" if self.background_first else "last, without box rows"
+            raise CheckpointError(
+                f"Invalid box head. Expected {4 * classes} box rows for {net.cls_rows} class rows "
+                f"with the background {place}, or 4 for all classes. Received {net.box_rows}."
+            )
+        arguments: dict[str, Any] = {"num_classes": classes}
+        if agnostic:
+            arguments["class_agnostic"] = True
+        for name in ("fpn_channels", "fc_channels", "roi_size"):
+            usual = type(net).__dataclass_fields__[name].default
+            if self.style == "fpn" and getattr(net, name) != usual:
+                arguments[name] = getattr(net, name)
+        wanted = faster_rcnn_shapes(net, counters=counters)
+        return Expected(wanted, f"faster_rcnn_r{net.depth}_{self.style}", arguments)
+
+
+Network = Classifier | RetinaNetNetwork | FasterRCNNNetwork
