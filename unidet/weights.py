@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn
+from unidet.conventions import differences
 from unidet.errors import UserError
 from unidet.weights_convert import (
+    State,
     TensorReport,
     backbone_state,
     detect_family,
@@ -21,13 +23,8 @@ from unidet.weights_convert import (
     read_container,
 )
 
-#: Arguments that a peer's published model fixes and whose change moves the numbers.
-_NOT_CONVENTIONS = {
-    "num_classes", "class_names", "background_slot", "frozen_stages", "norm_eval", "init", "prior",
-    "score_threshold", "pre_nms", "nms_iou", "max_detections", "positive_iou", "negative_iou",
-    "low_quality", "ignore_overlap", "normalizer", "preprocess",
-}  # fmt: skip
-_TRAINING_ONLY = ("focal_", "box_loss", "box_beta", "box_reduction", "box_weight")
+#: State that other files lack and that a model can go without: it keeps or starts its own.
+_OPTIONAL = ("num_batches_tracked", "loss_divisor")
 
 
 class ConventionWarning(UserWarning):
@@ -78,7 +75,7 @@ def load_weights(
         notes: list[str] = []
         renamed: dict[str, str] = {}
     else:
-        title, arrays, renamed, notes = _published(model, state.arrays, family, str(path), strict)
+        title, arrays, renamed, notes = _published(model, state, family, str(path))
     report = TensorReport(title, notes=[*map(str, info.notes), *notes])
     fitting = _fit(report, target, arrays, renamed, reinitialise)
     if strict:
@@ -88,10 +85,14 @@ def load_weights(
 
 
 def _published(
-    model: Any, state: Mapping[str, np.ndarray], family: str | None, path: str, strict: bool
+    model: Any, content: State, family: str | None, path: str
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str], list[str]]:
     """Title, tensors under native names, native to published names, and notes."""
-    found = family_named(family) if family is not None else detect_family(state, source=path)
+    state = content.arrays
+    if family is not None:
+        found = family_named(family)
+    else:
+        found = detect_family(state, source=path, extras=content.extras)
     if found.dialect is None and not hasattr(model, "fc"):
         arrays, inner = backbone_state(state, source=path)
         title = f"{found.title}, into the backbone"
@@ -132,7 +133,7 @@ def _fit(
     for name, array in arrays.items():
         source = renamed.get(name, name)
         if name not in target:
-            dropped = name.endswith("num_batches_tracked")
+            dropped = name.endswith(_OPTIONAL)
             status = "dropped" if dropped else "unexpected"
             report.add(status, source, None, array.shape, array.dtype)
         elif target[name].size == array.size == 1 or target[name].shape == array.shape:
@@ -149,6 +150,8 @@ def _fit(
             if name.endswith("num_batches_tracked"):
                 fitting[name] = np.zeros(own.shape, own.dtype)
                 report.add("reinitialised", None, name, own.shape, own.dtype, "starts at 0")
+            elif name.endswith(_OPTIONAL):
+                report.add("reinitialised", None, name, own.shape, own.dtype, "keeps its value")
             else:
                 report.add("missing", None, name, own.shape, own.dtype)
     return fitting
@@ -162,14 +165,7 @@ def _other_conventions(model: Any, description: Mapping[str, Any]) -> str:
     if not dataclasses.is_dataclass(own):
         return ""
     origin = {**model_spec(description["name"]).defaults, **description["arguments"]}
-    found = []
-    for key, value in origin.items():
-        skipped = key in _NOT_CONVENTIONS or key.startswith(_TRAINING_ONLY)
-        mine = getattr(own, key, value)
-        if not skipped and value is not None and _plain(mine) != _plain(value):
-            found.append(f"{key} ({_plain(mine)}, there {_plain(value)})")
-    return ", ".join(found)
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    known = {key: getattr(own, key) for key in origin if hasattr(own, key)}
+    return ", ".join(
+        f"{key} ({mine}, there {theirs})" for key, mine, theirs in differences(known, origin)
+    )

@@ -223,3 +223,78 @@ def test_mmdet(sample_data: Path, backend: str, index: int) -> None:
         len(nn.parameters(model)) - len(nn.trainable(model))
         == golden.meta["frozen_parameter_tensors"]
     )
+
+
+# --- detectron2 ---------------------------------------------------------------------------------
+
+
+def detectron2_batch(golden: Golden, model: Any) -> Batch:
+    mean = np.array(model.preprocess.mean, np.float32)
+    images = [
+        (golden.image(i)[..., ::-1].astype(np.float32) - mean).transpose(2, 0, 1) for i in (0, 1)
+    ]
+    asked = golden["output_sizes"]
+    scales = [(im.shape[1] / h, im.shape[2] / w) for im, (h, w) in zip(images, asked)]
+    batch = padded_batch(images, tuple(golden["batch_shape"][-2:]), scales)
+    batch.targets = [
+        as_targets(golden[f"target{i}/boxes"], golden[f"target{i}/labels"]) for i in (0, 1)
+    ]
+    return batch
+
+
+def test_detectron2(sample_data: Path, backend: str) -> None:
+    golden = Golden(sample_data, "detectron2_retinanet_R_50_FPN")
+    model, table = build(golden, "retinanet_r50_fpn_detectron2", backend)
+    parameters = sum(np.prod(ops.shape(p)) for p in nn.parameters(model).values())
+    assert parameters == golden.meta["parameters"]
+    batch = detectron2_batch(golden, model)
+    golden.check("batch", batch.images)
+    outputs, seen = run(model, batch)
+    for key, array in zip(("body_res3", "body_res4", "body_res5"), seen["stages"][1:]):
+        golden.check(key, array)
+    for level, array in zip(("p3", "p4", "p5", "p6", "p7"), seen["levels"]):
+        golden.check(f"fpn_{level}", array)
+    start = 0
+    for i, (height, width) in enumerate(outputs["layout"][1]):
+        stop = start + height * width * 9
+        for key, ours, depth in (("cls_score", "cls_logits", 80), ("bbox_pred", "box_deltas", 4)):
+            level = ops.to_numpy(outputs[ours])[:, start:stop].reshape(2, height, width, 9 * depth)
+            golden.check(f"{key}{i}", level.transpose(0, 3, 1, 2), atol=2e-3)
+        start = stop
+    golden.check("anchors", model.anchors.all_levels(*outputs["layout"]), atol=1e-3)
+    for index, found in enumerate(model.predict(outputs, batch)):
+        rows = [golden[f"det{index}/{key}"] for key in ("boxes", "scores", "labels")]
+        assert len(found) == len(rows[0]) < 100  # the cut at 100 comes before empty boxes go
+        assert matched_share(found, *rows) >= 0.98
+    losses, norms = loss_and_gradient_norms(model, batch)
+    assert losses["loss_cls"] == pytest.approx(float(golden["loss/loss_cls"]), rel=1e-3)
+    assert losses["loss_box"] == pytest.approx(float(golden["loss/loss_box_reg"]), rel=1e-3)
+    divisor = ops.to_numpy(model.loss_divisor)
+    assert divisor.tolist() == pytest.approx([float(golden["loss_normalizer_after"])])
+    check_gradients(golden, "gradnorm", table, norms)
+    model.losses(outputs, batch.targets)  # evaluation mode
+    assert ops.to_numpy(model.loss_divisor).tolist() == divisor.tolist()
+
+
+def test_caffe_style_with_detectron2s_weights(sample_data: Path) -> None:
+    """mmdetection's caffe style is the same network but for anchor order, a ReLU and clipping."""
+    golden = Golden(sample_data, "detectron2_retinanet_R_50_FPN")
+    arrays = detect_family(golden.state()).to_native(golden.state()).arrays
+    del arrays["loss_divisor"]
+    for name in ("cls_out", "box_out"):
+        for part in ("weight", "bias"):
+            rows = arrays[f"head.{name}.{part}"]
+            by_size = rows.reshape(3, 3, -1, *rows.shape[1:])  # size, ratio
+            arrays[f"head.{name}.{part}"] = by_size.swapaxes(0, 1).reshape(rows.shape)
+    model = create_model(
+        "retinanet_r50_fpn_mmdet_caffe", seed=None, extra_relu=True, clip="after_nms"
+    )
+    nn.load_arrays(model, arrays)
+    batch = detectron2_batch(golden, model)
+    outputs, seen = run(model, batch)
+    for level, array in zip(("p3", "p4", "p5", "p6", "p7"), seen["levels"]):
+        golden.check(f"fpn_{level}", array)
+    for index, found in enumerate(model.predict(outputs, batch)):
+        rows = [golden[f"det{index}/{key}"] for key in ("boxes", "scores", "labels")]
+        assert len(found) == len(rows[0])
+        assert matched_share(found, *rows) >= 0.98

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from unidet.data.preprocess import PRESETS
 from unidet.errors import suggestion
 from unidet.models.anchors import octave_sizes, truncated_octave_sizes
 from unidet.models.box_coder import LOG_LIMIT
@@ -149,12 +150,41 @@ _MMDET: dict[str, Any] = {
     },
 }
 
+#: mmdetection's retinanet_r50_caffe_fpn: Detectron's ResNet, whose norms never train.
+_MMDET_CAFFE: dict[str, Any] = {
+    **_MMDET,
+    "norm": "frozen",
+    "stride_in_1x1": True,
+    "preprocess": dict(PRESETS["mmdet_caffe"], min_size=800, max_size=1333),
+}
+
+#: detectron2's retinanet_R_50_FPN.
+_DETECTRON2: dict[str, Any] = {
+    **_DEFAULT,
+    "norm": "frozen",
+    "stride_in_1x1": True,
+    "frozen_stages": 1,
+    "extra_source": "c5",
+    "upsample": "factor2",
+    "head_norm": None,
+    "anchor_offset": 0.0,
+    "anchor_order": "size",
+    "low_quality": "anchor",
+    "ignore_overlap": None,
+    "normalizer": "moving",
+    "box_loss": "l1",
+    "clip": "after_nms",
+    "preprocess": dict(PRESETS["detectron2"], min_size=800, max_size=1333),
+}
+
 DIALECTS: dict[str, dict[str, Any]] = {
     "default": _DEFAULT,
     "yhenon": _YHENON,
     "torchvision_v1": _TORCHVISION_V1,
     "torchvision_v2": _TORCHVISION_V2,
     "mmdet": _MMDET,
+    "mmdet_caffe": _MMDET_CAFFE,
+    "detectron2": _DETECTRON2,
 }
 
 

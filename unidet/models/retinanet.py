@@ -23,6 +23,9 @@ from unidet.models.retinanet_head import RetinaNetHead
 from unidet.models.retinanet_targets import RetinaNetTargets, build_targets
 from unidet.structures import Batch, Detections, Targets
 
+#: The moving divisor of detectron2: where it starts and what it keeps in a step.
+DIVISOR_START, DIVISOR_KEPT = 100.0, 0.9
+
 
 class RetinaNet(nn.Module):
     """One-stage detector with a sigmoid for each class.
@@ -94,6 +97,9 @@ class RetinaNet(nn.Module):
             norm=c.head_norm,
             groups=c.head_groups,
         )
+        if c.normalizer == "moving":
+            # A buffer, so that a resumed run goes on from it; detectron2 starts anew.
+            self.register_buffer("loss_divisor", np.full(1, DIVISOR_START, np.float32))
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         """Weights of pyramid and head by the scheme of ``init``; the backbone has its own."""
@@ -150,8 +156,14 @@ class RetinaNet(nn.Module):
             coder=self.coder,
             num_classes=c.num_classes,
             background_slot=c.background_slot,
-            normalizer=c.normalizer,
+            normalizer=self._divisor if c.normalizer == "moving" else c.normalizer,
         )
+
+    def _divisor(self, positives: int) -> float:
+        """The moving average of the positives of a batch, which only training moves."""
+        held = float(ops.to_numpy(self.loss_divisor)[0])
+        moved = DIVISOR_KEPT * held + (1 - DIVISOR_KEPT) * max(positives, 1)
+        return moved if self.training else held
 
     def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
         """Loss terms, to be added up.
@@ -173,6 +185,9 @@ class RetinaNet(nn.Module):
                 f"images. Received {len(targets)}."
             )
         goal = self.assign(outputs["layout"], targets)
+        if goal.divisor is not None and self.training:
+            moved = np.full(1, goal.divisor, np.float32)
+            self.register_buffer("loss_divisor", ops.asarray(moved, like=logits))
         focal = sigmoid_focal_loss(
             logits,
             ops.asarray(goal.classes, like=logits),

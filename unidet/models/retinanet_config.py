@@ -12,12 +12,12 @@ from unidet.models.box_coder import LOG_LIMIT
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (18, 34, 50, 101, 152),
-    "norm": ("batch", "held", "frozen"),
+    "norm": ("batch", "frozen"),
     "extra_source": ("c5", "p5"),
     "upsample": ("factor2", "size"),
     "head_norm": (None, "group"),
     "low_quality": (None, "target", "anchor"),
-    "normalizer": ("image", "batch"),
+    "normalizer": ("image", "batch", "moving"),
     "box_loss": ("l1", "smooth_l1", "giou", "diou"),
     "box_reduction": ("sum", "mean"),
     "clip": ("before_nms", "after_nms", "one_sided"),
@@ -35,8 +35,7 @@ class RetinaNetConfig:
             (torchvision: 0), or None.
         class_names: one name for each class, where known.
         depth: of the ResNet.
-        norm: ``"batch"`` (affine trains), ``"held"`` (it does not, statistics stay) or ``"frozen"``
-            (all four vectors are constants).
+        norm: ``"batch"`` (affine trains) or ``"frozen"`` (all four vectors are constants).
         norm_eps: of the backbone's norm layers.
         norm_eval: batch norm uses its running statistics in training too; the affine part trains.
         stride_in_1x1: bottlenecks stride in their first convolution (MSRA) instead of the 3x3.
@@ -58,7 +57,8 @@ class RetinaNetConfig:
         positive_iou, negative_iou, low_quality, ignore_overlap: see ``Matcher``.
         focal_alpha, focal_gamma, focal_clamp: see ``sigmoid_focal_loss``.
         normalizer: losses are divided by the positives of each image and averaged over images, or
-            divided by the positives of the batch (each image counts as one positive at least).
+            divided by the positives of the batch (each image counts as one positive at least), or
+            by their moving average over training steps (``"moving"``, detectron2).
         box_loss: on deltas (``"l1"``, ``"smooth_l1"``) or on boxes (``"giou"``, ``"diou"``).
         box_beta: of smooth L1.
         box_reduction: the four deltas of an anchor are added or averaged.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from unidet.models.box_coder import BoxCoder
+from unidet.models.labels import check_labels
 from unidet.models.matcher import IGNORED, Matcher
 from unidet.structures import Targets
 
@@ -29,6 +30,7 @@ class RetinaNetTargets:
         boxes: ``(P, 4)`` float32 pixels.
         deltas: ``(P, 4)`` float32.
         num_positives: positive anchors of each image.
+        divisor: what the losses are divided by, where one number serves the whole batch.
     """
 
     classes: np.ndarray
@@ -39,6 +41,7 @@ class RetinaNetTargets:
     boxes: np.ndarray
     deltas: np.ndarray
     num_positives: tuple[int, ...]
+    divisor: float | None = None
 
 
 def build_targets(
@@ -49,7 +52,7 @@ def build_targets(
     coder: BoxCoder,
     num_classes: int,
     background_slot: int | None = None,
-    normalizer: str = "batch",
+    normalizer: str | Callable[[int], float] = "batch",
 ) -> RetinaNetTargets:
     """Matches the anchors of every image with its objects.
 
@@ -60,7 +63,8 @@ def build_targets(
         coder: encodes their boxes.
         num_classes: labels lie below this.
         background_slot: label that must not occur.
-        normalizer: ``"image"`` or ``"batch"``, see ``RetinaNetConfig``.
+        normalizer: ``"image"`` or ``"batch"``, see ``RetinaNetConfig``; or what makes the divisor
+            from the number of positive anchors in the batch.
 
     Raises:
         ValueError: a label that the model cannot learn.
@@ -71,7 +75,7 @@ def build_targets(
     found: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
     for i, target in enumerate(targets):
-        _check_labels(target, num_classes, background_slot)
+        check_labels(target, num_classes, background_slot)
         matched = matcher(anchors_xyxy, target)
         valid[i, matched == IGNORED] = 0
         positive = np.flatnonzero(matched >= 0)
@@ -79,8 +83,13 @@ def build_targets(
         boxes.append(target.boxes_xyxy[matched[positive]])
         found.append(positive)
     num_positives = tuple(len(positive) for positive in found)
-    share = _shares(num_positives, normalizer)
     total = sum(num_positives)
+    divisor = None
+    if isinstance(normalizer, str):
+        share = _shares(num_positives, normalizer)
+    else:
+        divisor = normalizer(total)
+        share = np.full(images, 1 / divisor, np.float32)
     padding = -total % POSITIVE_PAD or (0 if total else POSITIVE_PAD)
     index = np.concatenate([*found, np.zeros(padding, np.int64)])
     where = np.repeat(np.arange(images), num_positives)
@@ -96,6 +105,7 @@ def build_targets(
         boxes=wanted,
         deltas=coder.encode(wanted, anchors),
         num_positives=num_positives,
+        divisor=divisor,
     )
 
 
@@ -104,18 +114,3 @@ def _shares(num_positives: Sequence[int], normalizer: str) -> np.ndarray:
     counts = np.maximum(np.asarray(num_positives, np.float64), 1)
     divisor = counts * len(counts) if normalizer == "image" else np.full(len(counts), counts.sum())
     return (1 / divisor).astype(np.float32)
-
-
-def _check_labels(target: Targets, num_classes: int, background_slot: int | None) -> None:
-    labels = target.labels
-    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise ValueError(
-            f"Invalid value for `targets`. Expected labels from 0 to {num_classes - 1}. "
-            f"Received {int(labels.min())} to {int(labels.max())}."
-        )
-    if background_slot is not None and (labels == background_slot).any():
-        raise ValueError(
-            f"Invalid value for `targets`. Expected no object of class {background_slot}, which "
-            "this model keeps for the background. Received one; number the classes from "
-            f"{background_slot + 1} or build the model with background_slot=None."
-        )

@@ -140,6 +140,10 @@ class Family:
         description = self._description(expected, form, counters)
         report = TensorReport(f"{self.title}, {description['name']}")
         arrays, filled = take_all(state, named, expected.shapes, report, self._ignores)
+        for name, value in expected.own.items():
+            arrays[name] = value
+            note = "not in the published file"
+            report.add("reinitialised", None, name, value.shape, value.dtype, note)
         if self.counts_unused and not counted:
             filled = tuple(_counters(expected.shapes))
         report.notes += self._remarks(form, counters, bool(filled) and counters)
@@ -176,6 +180,10 @@ class Family:
         counters = any(is_counter(name) for name in shapes)
         expected = self._network(chosen).expect(shapes, counters=counters)
         report = TensorReport(f"{self.title}, from {expected.name}")
+        for name in expected.own.keys() & arrays.keys():
+            note = "not in the published file"
+            report.add("dropped", name, None, arrays[name].shape, arrays[name].dtype, note)
+        arrays = {name: value for name, value in arrays.items() if name not in expected.own}
         state = place_all(arrays, table, expected.shapes, report, without)
         if self.counts_unused and not counters:
             for name in _counters(expected.shapes):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import tables
 from . import two_stage_tables as two_stage
 from .family import Family, Form
@@ -227,7 +229,8 @@ _DETECTRON2 = (
     Family(
         "detectron2_retinanet",
         "detectron2's retinanet_R_50_FPN",
-        RetinaNetNetwork(),
+        # detectron2 keeps the divisor of its losses outside the file and starts it anew.
+        RetinaNetNetwork(own={"loss_divisor": np.full(1, 100, np.float32)}),
         (
             Form(
                 "", tables.DETECTRON2, ("head.cls_subnet.0.weight", "head.cls_score.bias"), _D2_STEM

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from ..errors import CheckpointError
 from .architecture import (
@@ -28,11 +30,13 @@ class Expected:
         shapes: Native names and shapes.
         name: Of the native model, without the dialect.
         arguments: Those that differ from what the name stands for.
+        own: Tensors that only the native model has, and their values in the beginning.
     """
 
     shapes: dict[str, Shape]
     name: str
     arguments: dict[str, Any]
+    own: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,12 @@ class RetinaNetNetwork:
     Attributes:
         extra_source: What P6 is computed from.
         head_norm: Towers have group norm.
+        own: Tensors that only the native model has, and their values.
     """
 
     extra_source: str = "c5"
     head_norm: bool = False
+    own: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
@@ -73,7 +79,7 @@ class RetinaNetNetwork:
         if net.head_depth != 4:
             arguments["head_depth"] = net.head_depth
         wanted = retinanet_shapes(net, counters=counters)
-        return Expected(wanted, f"retinanet_r{net.depth}_fpn", arguments)
+        return Expected(wanted, f"retinanet_r{net.depth}_fpn", arguments, self.own)
 
 
 @dataclass(frozen=True)
@@ -124,10 +130,13 @@ class FasterRCNNNetwork:
         arguments: dict[str, Any] = {"num_classes": classes}
         if agnostic:
             arguments["class_agnostic"] = True
-        for name in ("fpn_channels", "fc_channels", "roi_size"):
-            usual = type(net).__dataclass_fields__[name].default
-            if self.style == "fpn" and getattr(net, name) != usual:
-                arguments[name] = getattr(net, name)
+        for name, value, usual in (
+            ("fpn_channels", net.fpn_channels, 256),
+            ("head_channels", net.fc_channels, 1024),
+            ("roi_size", net.roi_size, 7),
+        ):
+            if self.style == "fpn" and value != usual:
+                arguments[name] = value
         wanted = faster_rcnn_shapes(net, counters=counters)
         return Expected(wanted, f"faster_rcnn_r{net.depth}_{self.style}", arguments)
 

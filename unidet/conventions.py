@@ -1,0 +1,86 @@
+"""Which arguments of a model are conventions: they move its numbers and no tensor shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Labels, and what names and shapes of the tensors show.
+_VISIBLE = {
+    *(
+        "num_classes",
+        "class_names",
+        "background_slot",
+        "depth",
+        "style",
+        "fpn_channels",
+        "fpn_norm",
+    ),
+    *("head", "head_channels", "head_depth", "head_norm", "rpn_convs", "class_agnostic"),
+}
+#: What only training knows.
+_TRAINING = {
+    *("norm", "norm_eval", "frozen_stages", "init", "prior", "normalizer", "box_min_side"),
+    *("positive_iou", "negative_iou", "low_quality", "ignore_overlap", "add_ground_truth"),
+    *("focal_alpha", "focal_gamma", "focal_clamp"),
+    *("box_loss", "box_beta", "box_reduction", "box_weight"),
+    *("rpn_positive_iou", "rpn_negative_iou", "rpn_low_quality", "rpn_low_quality_iou"),
+    *("rpn_batch", "rpn_positive_fraction", "rpn_border", "rpn_loss", "rpn_beta"),
+    *("rpn_normalizer", "rpn_pre_nms_train", "rpn_post_nms_train"),
+    *("roi_positive_iou", "roi_negative_iou", "roi_low_quality", "roi_batch"),
+    "roi_positive_fraction",
+}
+#: What a user sets at will: how many detections, how good.
+_SETTINGS = {
+    *("score_threshold", "pre_nms", "nms_iou", "max_detections"),
+    *("rpn_pre_nms_test", "rpn_post_nms_test", "rpn_nms_iou", "rpn_score_threshold"),
+    *("soft_nms", "soft_sigma", "soft_min_score"),
+}
+#: All that is no convention. An argument that is not listed is one, so that a new one is not
+#: forgotten.
+FREE = frozenset(_VISIBLE | _TRAINING | _SETTINGS)
+_CLOSE = 1e-3
+
+
+def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Conventions in which two models differ.
+
+    Args:
+        own: arguments of the one.
+        other: those of the other; only names that both have are compared.
+
+    Returns:
+        Name and both values; of ``preprocess`` the parts that reach the network's input: channel
+        order, mean and standard deviation (in units of bytes).
+    """
+    found = []
+    for key, theirs in other.items():
+        if key not in own or key in FREE:
+            continue
+        if key == "preprocess":
+            found += _input_differences(own[key], theirs)
+        elif plain(own[key]) != plain(theirs):
+            found.append((key, plain(own[key]), plain(theirs)))
+    return found
+
+
+def _input_differences(
+    own: Mapping[str, Any], other: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    # Imported here: renaming needs no code for pictures.
+    from unidet.data.preprocess import Preprocess
+
+    one, two = Preprocess(**own), Preprocess(**other)
+    found: list[tuple[str, Any, Any]] = []
+    if one.channel_order != two.channel_order:
+        found.append(("channel_order", one.channel_order, two.channel_order))
+    for key in ("mean", "std"):
+        mine, theirs = ([v * p.scale for v in getattr(p, key)] for p in (one, two))
+        if any(abs(a - b) > _CLOSE * max(abs(a), abs(b)) for a, b in zip(mine, theirs)):
+            found.append((key, [round(v, 3) for v in mine], [round(v, 3) for v in theirs]))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, at any depth, as JSON has them."""
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
