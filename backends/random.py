@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -44,6 +47,33 @@ def stream(seed: int, *site: int | str) -> np.random.Generator:
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     key = np.frombuffer(digest.digest(), dtype="<u8").astype(np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
+
+
+_place: ContextVar[tuple[int | str, ...]] = ContextVar("unidet_random_place", default=(0,))
+
+
+@contextmanager
+def at(seed: int, *site: int | str) -> Iterator[None]:
+    """Inside the block, :func:`local_stream` draws for this seed and place.
+
+    A trainer says by it which step it is at, so that what a model samples depends on the step and
+    neither on what was drawn before nor on the framework.
+
+    Args:
+        seed: the run's seed.
+        site: where the program is, such as a step and a micro-batch.
+    """
+    token = _place.set((seed, *site))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+def local_stream(*site: int | str) -> np.random.Generator:
+    """:func:`stream` of the place that :func:`at` names (seed 0 outside of it) and ``site``."""
+    seed, *place = _place.get()
+    return stream(operator.index(seed), *place, *site)
 
 
 def seed_framework(seed: int, *site: int | str, backend: str | None = None) -> None:

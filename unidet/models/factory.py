@@ -9,6 +9,10 @@ from typing import Any
 from unidet.backends import nn
 from unidet.errors import UserError, suggestion
 from unidet.models.dialects import DIALECTS
+from unidet.models.fast_rcnn import FastRCNN
+from unidet.models.faster_rcnn import FasterRCNN
+from unidet.models.faster_rcnn_config import argument_names
+from unidet.models.faster_rcnn_dialects import DIALECTS as TWO_STAGE_DIALECTS
 from unidet.models.resnet import BLOCKS, ResNetClassifier
 from unidet.models.retinanet import RetinaNet
 from unidet.models.retinanet_config import RetinaNetConfig
@@ -53,6 +57,23 @@ def _retinanets() -> dict[str, ModelSpec]:
     return specs
 
 
+def _two_stage() -> dict[str, ModelSpec]:
+    specs = {}
+    for model in (FasterRCNN, FastRCNN):
+        accepts = argument_names(model.family)
+        for style, dialects in TWO_STAGE_DIALECTS.items():
+            # A head of basic blocks is no published form of C4.
+            depths = [depth for depth in BLOCKS if style == "fpn" or depth in (50, 101)]
+            for name, arguments in dialects.items():
+                suffix = "" if name == "default" else f"_{name}"
+                own = {key: value for key, value in arguments.items() if key in accepts}
+                for depth in depths:
+                    defaults = {**own, "style": style, "depth": depth}
+                    key = f"{model.family}_r{depth}_{style}{suffix}"
+                    specs[key] = ModelSpec(model, defaults, accepts)
+    return specs
+
+
 def _classifiers() -> dict[str, ModelSpec]:
     accepts = ("num_classes", "norm", "norm_eps", "norm_eval", "stride_in_1x1", "frozen_stages")
     return {
@@ -61,7 +82,7 @@ def _classifiers() -> dict[str, ModelSpec]:
 
 
 #: Every model that :func:`create_model` makes.
-MODELS: dict[str, ModelSpec] = {**_retinanets(), **_classifiers()}
+MODELS: dict[str, ModelSpec] = {**_retinanets(), **_two_stage(), **_classifiers()}
 
 
 def model_spec(name: str) -> ModelSpec:

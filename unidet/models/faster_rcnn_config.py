@@ -12,7 +12,7 @@ from unidet.models.box_coder import LOG_LIMIT
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (18, 34, 50, 101, 152),
     "style": ("fpn", "c4"),
-    "norm": ("batch", "held", "frozen"),
+    "norm": ("batch", "frozen"),
     "fpn_norm": (None, "batch"),
     "upsample": ("factor2", "size"),
     "background_slot": (None, 0),
@@ -44,8 +44,8 @@ class FasterRCNNConfig:
         background_slot: 0 where label 0 stands for the background and must not occur in ground
             truth (torchvision: 91 labels), or None: the background is one output more.
         class_names: one name for each label, where known.
-        norm: of the backbone and of ``res5``: ``"batch"`` (affine trains), ``"held"`` (it does
-            not, statistics stay) or ``"frozen"`` (all four vectors are constants).
+        norm: of the backbone and of ``res5``: ``"batch"`` (affine trains) or ``"frozen"`` (all four
+            vectors are constants).
         norm_eps: of all norm layers.
         norm_eval: all batch norms use their running statistics in training too.
         stride_in_1x1: bottlenecks stride in their first convolution (MSRA) instead of the 3x3.
@@ -255,6 +255,14 @@ class FasterRCNNConfig:
     def to_dict(self) -> dict[str, Any]:
         """The arguments as plain lists, numbers and strings, for YAML and JSON."""
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def argument_names(family: str) -> tuple[str, ...]:
+    """Arguments of a model of the family; the depth is part of its name."""
+    absent = ("rpn_", "anchor_") if family == "fast_rcnn" else ()
+    names = FasterRCNNConfig.names()
+    own = ("depth", "style")
+    return tuple(n for n in names if n not in own and not n.startswith(tuple(absent)))
 
 
 def _require(good: bool, name: str, expected: str, received: Any) -> None:

@@ -161,7 +161,7 @@ _MMDET: dict[str, Any] = {
 #: mmdetection, style caffe: Detectron's ResNet, whose norms never train.
 _MMDET_CAFFE: dict[str, Any] = {
     **_MMDET,
-    "norm": "held",
+    "norm": "frozen",
     "stride_in_1x1": True,
     "preprocess": _preprocess("mmdet_caffe"),
 }

@@ -72,28 +72,25 @@ def make_norm(kind: str, eps: float) -> NormFactory:
     """Makes the norm layers of a network.
 
     Args:
-        kind: ``"batch"`` (the affine part trains), ``"held"`` (batch norm whose affine part does
-            not train and whose statistics do not move) or ``"frozen"`` (four constant vectors).
+        kind: ``"batch"`` (the affine part trains) or ``"frozen"`` (four constant vectors).
         eps: added to the variance.
 
     Raises:
         ValueError: an unknown kind.
     """
-    if kind not in ("batch", "held", "frozen"):
+    if kind not in ("batch", "frozen"):
         raise ValueError(
-            f"Invalid value for `norm`. Expected 'batch', 'held' or 'frozen'. Received {kind!r}."
+            f"Invalid value for `norm`. Expected 'batch' or 'frozen'. Received {kind!r}."
         )
-    layer = nn.FrozenBatchNorm2d if kind == "frozen" else nn.BatchNorm2d
+    layer = nn.BatchNorm2d if kind == "batch" else nn.FrozenBatchNorm2d
     return lambda channels: layer(channels, eps=eps)
 
 
-def hold_norms(part: Any, *, affine: bool = False) -> None:
-    """Puts the batch norms inside ``part`` into evaluation mode; with ``affine``, freezes them."""
+def hold_norms(part: Any) -> None:
+    """Lets the batch norms inside ``part`` use their statistics and learn no new ones."""
     for _, module in part.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train(False)
-            if affine:
-                nn.freeze(module)
 
 
 def make_stage(
@@ -168,7 +165,7 @@ class ResNet(nn.Module):
                 f"Received {frozen_stages}."
             )
         make = make_norm(norm, norm_eps)
-        self.norm_eval = norm_eval or norm == "held"
+        self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = make(64)
@@ -182,8 +179,6 @@ class ResNet(nn.Module):
         self.channels = tuple(channels)
         for part in self._frozen_parts():
             nn.freeze(part)
-        if norm == "held":
-            hold_norms(self, affine=True)
 
     def _layers(self) -> list[Any]:
         return [getattr(self, f"layer{i + 1}") for i in range(len(self.channels))]

@@ -1,0 +1,132 @@
+"""From the raw outputs of a two-stage detector to detections, on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unidet.backends import kernels
+from unidet.models.box_coder import BoxCoder
+from unidet.models.boxes import clip_boxes
+from unidet.models.two_stage_targets import ClassRows
+from unidet.structures import Detections
+
+
+@dataclass(frozen=True)
+class RoIPostProcess:
+    """Softmax, threshold, decoding, clipping, NMS by class, cut.
+
+    Attributes:
+        coder: decodes boxes.
+        rows: places of the classes among the outputs.
+        num_labels: labels of the model.
+        score_threshold: a detection scores more than this.
+        nms_iou: IoU above which the lower score of one class is dropped.
+        soft_nms: ``"linear"``, ``"gaussian"`` (Bodla et al. 2017) or None.
+        soft_sigma: of the Gaussian.
+        soft_min_score: lowest score that survives it.
+        max_detections: kept for each image, or None for all.
+        min_side: least side in pixels of the input, before NMS.
+        drop_empty: boxes without area are dropped at the end.
+        rescale: ``"before_nms"`` or ``"after_nms"``.
+    """
+
+    coder: BoxCoder
+    rows: ClassRows
+    num_labels: int
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    soft_nms: str | None = None
+    soft_sigma: float = 0.5
+    soft_min_score: float = 1e-3
+    max_detections: int | None = 100
+    min_side: float = 0.0
+    drop_empty: bool = False
+    rescale: str = "after_nms"
+
+    def __call__(
+        self,
+        logits: np.ndarray,
+        deltas: np.ndarray,
+        proposals: np.ndarray,
+        *,
+        image_size: tuple[int, int],
+        scale: tuple[float, float] = (1.0, 1.0),
+        class_names: tuple[str, ...] | None = None,
+    ) -> Detections:
+        """Detections of one image by falling score.
+
+        Args:
+            logits: ``(R, rows)`` float32.
+            deltas: ``(R, 4 * groups)`` float32.
+            proposals: ``(R, 4)`` float32 pixels of the input.
+            image_size: ``(height, width)`` of the input before padding.
+            scale: ``(sy, sx)``, size of the input over size of the original.
+            class_names: names of the labels.
+        """
+        boxes, scores, labels = self._candidates(softmax(logits), deltas, proposals)
+        boxes = clip_boxes(boxes, *image_size)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        keep = np.isfinite(boxes).all(axis=1) & (sides >= self.min_side).all(axis=1)
+        boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+        factor = np.array([*scale[::-1], *scale[::-1]], np.float32)
+        if self.rescale == "before_nms":
+            boxes = boxes / factor
+        kept, scores = self._suppress(boxes, scores, labels)
+        kept, scores = kept[: self.max_detections], scores[: self.max_detections]
+        boxes, labels = boxes[kept], labels[kept]
+        if self.rescale == "after_nms":
+            boxes = boxes / factor
+        if self.drop_empty:
+            keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+            boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+        return Detections(
+            boxes.astype(np.float32),
+            scores.astype(np.float32),
+            labels.astype(np.int64),
+            class_names,
+        )
+
+    def _candidates(
+        self, scores: np.ndarray, deltas: np.ndarray, proposals: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = self.rows
+        foreground = scores[:, rows.first : rows.first + self.num_labels]
+        good = foreground > self.score_threshold  # false for NaN
+        if rows.background - rows.first in range(self.num_labels):
+            good[:, rows.background - rows.first] = False  # a slot among the labels
+        which, labels = np.nonzero(good)
+        groups = deltas.reshape(len(deltas), rows.groups, 4)
+        boxes = self.coder.decode(groups[which, rows.group(labels)], proposals[which])
+        return boxes, foreground[which, labels], labels
+
+    def _suppress(
+        self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.soft_nms is None:
+            kept = kernels.batched_nms(boxes, scores, labels, self.nms_iou)
+            return kept, scores[kept]
+        indices, values = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        for label in np.unique(labels):
+            own = np.flatnonzero(labels == label)
+            kept, lowered = kernels.soft_nms(
+                boxes[own],
+                scores[own],
+                self.nms_iou,
+                self.soft_sigma,
+                self.soft_min_score,
+                self.soft_nms,
+            )
+            indices.append(own[kept])
+            values.append(lowered)
+        index, value = np.concatenate(indices), np.concatenate(values)
+        order = np.argsort(-value, kind="stable")
+        return index[order], value[order]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each row, float32; rows with a NaN are NaN."""
+    with np.errstate(invalid="ignore"):
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
