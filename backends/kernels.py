@@ -49,12 +49,13 @@ def _extension_suffixes() -> tuple[str, ...]:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def library() -> ctypes.CDLL | None:
+    """The compiled library, or None where it is missing or does not load."""
     path = library_path()
     if path is None:
         return None
     try:
-        library = ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(str(path))
     except OSError:
         # Built for another machine or without its OpenMP runtime; `unidet doctor` reports it.
         return None
@@ -65,18 +66,20 @@ def _library() -> ctypes.CDLL | None:
         "soft_nms": [
             pointer, pointer, size, real, real, real, ctypes.c_int, pointer, pointer,
         ],
+        "roi_align": [pointer] * 5 + [real, size, pointer],
+        "roi_align_backward": [pointer] * 5 + [real, size, pointer],
     }  # fmt: skip
     for suffix in _SUFFIX.values():
         for name, arguments in signatures.items():
-            function = getattr(library, f"unidet_{name}_{suffix}")
+            function = getattr(loaded, f"unidet_{name}_{suffix}")
             function.argtypes, function.restype = arguments, size
-    library.unidet_max_threads.argtypes, library.unidet_max_threads.restype = [], ctypes.c_int
-    return library
+    loaded.unidet_max_threads.argtypes, loaded.unidet_max_threads.restype = [], ctypes.c_int
+    return loaded
 
 
 def available() -> bool:
     """Whether the compiled library is installed, loads and is not turned off."""
-    return os.environ.get(ENVIRONMENT_VARIABLE) != "0" and _library() is not None
+    return os.environ.get(ENVIRONMENT_VARIABLE) != "0" and library() is not None
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
@@ -195,13 +198,12 @@ def soft_nms(
 
 def max_threads() -> int:
     """Threads that OpenMP offers; 1 without the library."""
-    library = _library()
-    return 1 if library is None else library.unidet_max_threads()
+    loaded = library()
+    return 1 if loaded is None else loaded.unidet_max_threads()
 
 
 def _call(name: str, typed: np.ndarray, *arguments: Any, out: tuple[np.ndarray, ...]) -> Any:
-    library = _library()
-    function = getattr(library, f"unidet_{name}_{_SUFFIX[typed.dtype]}")
+    function = getattr(library(), f"unidet_{name}_{_SUFFIX[typed.dtype]}")
     count = function(
         *(value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments),
         *(array.ctypes.data for array in out),

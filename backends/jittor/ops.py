@@ -72,6 +72,7 @@ from unidet.backends.jittor.ops_reductions import (
     sum,
     var,
 )
+from unidet.backends.jittor.roi_align import roi_align, roi_align_levels
 
 Var = Any
 

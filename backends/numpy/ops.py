@@ -66,6 +66,7 @@ from unidet.backends.numpy.ops_reductions import (
     sum,
     var,
 )
+from unidet.backends.numpy.roi_align import roi_align, roi_align_levels
 from unidet.backends.numpy.suppression import batched_nms, box_iou, nms, soft_nms
 
 DTYPES = (

@@ -19,7 +19,14 @@ from unidet.backends.ops.creation import (
     to_numpy,
     zeros,
 )
-from unidet.backends.ops.detection import batched_nms, box_iou, nms, soft_nms
+from unidet.backends.ops.detection import (
+    batched_nms,
+    box_iou,
+    nms,
+    roi_align,
+    roi_align_levels,
+    soft_nms,
+)
 from unidet.backends.ops.elementwise import (
     abs,
     ceil,
@@ -178,6 +185,8 @@ __all__ = [
     "relu",
     "remainder",
     "reshape",
+    "roi_align",
+    "roi_align_levels",
     "round",
     "scatter_add",
     "shape",

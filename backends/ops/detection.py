@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
 
@@ -60,3 +64,71 @@ def soft_nms(
     return IMPLEMENTATION[type(boxes)].soft_nms(
         boxes, scores, iou_threshold, sigma, score_threshold, method
     )
+
+
+def roi_align(
+    features: Tensor,
+    boxes: Tensor | np.ndarray,
+    indices: Tensor | np.ndarray,
+    size: int | tuple[int, int],
+    *,
+    scale: float,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Tensor:
+    """Means of bilinear samples in a grid of cells over each box (He et al., ICCV 2017).
+
+    A sample more than one pixel outside the map counts as 0, one closer is moved to the edge. On
+    torch the result has the memory layout of the map. Deterministic on the CPU, backward too.
+
+    Args:
+        features: ``(N, C, H, W)``; the only differentiable argument.
+        boxes: ``(R, 4)`` in pixels of the input, finite.
+        indices: ``(R,)`` integers, the image of each box.
+        size: rows and columns of cells, one number or ``(rows, columns)``.
+        scale: pixels of the map per pixel of the input, such as 1/16.
+        sampling_ratio: samples along each side of a cell; 0: as many as the cell is pixels long.
+        aligned: pixel centres lie at half coordinates, as they should. False is the first
+            published form, which also takes no side for shorter than one pixel of the map.
+
+    Returns:
+        ``(R, C, rows, columns)``.
+
+    Raises:
+        TypeError: ``indices`` are not integers.
+        ValueError: a shape or a number does not fit, a box is not finite, an image does not exist.
+    """
+    return IMPLEMENTATION[type(features)].roi_align(
+        features, boxes, indices, size, scale=scale, sampling_ratio=sampling_ratio, aligned=aligned
+    )
+
+
+def roi_align_levels(
+    features: Sequence[Tensor],
+    boxes: Tensor | np.ndarray,
+    indices: Tensor | np.ndarray,
+    levels: Tensor | np.ndarray,
+    size: int | tuple[int, int],
+    *,
+    scales: Sequence[float],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Tensor:
+    """:func:`roi_align` over a pyramid, where each box reads one map.
+
+    Args:
+        features: maps ``(N, C, H_l, W_l)``.
+        levels: ``(R,)`` integers, the map of each box.
+        scales: pixels of each map per pixel of the input.
+
+    Returns:
+        ``(R, C, rows, columns)`` in the order of the boxes.
+
+    Raises:
+        TypeError: ``indices`` or ``levels`` are not integers.
+        ValueError: as for :func:`roi_align`, or a map does not exist.
+    """
+    return IMPLEMENTATION[type(features[0])].roi_align_levels(
+        features, boxes, indices, levels, size,
+        scales=scales, sampling_ratio=sampling_ratio, aligned=aligned,
+    )  # fmt: skip

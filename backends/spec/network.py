@@ -208,6 +208,48 @@ def _soft_suppressions() -> list[Sample]:
     ]
 
 
+def _regions() -> np.ndarray:
+    """Inside, across the edges, outside and of no size, for a map of 8 x 9 at scale 1/4."""
+    rows = [
+        [3.3, 2.2, 21.7, 17.4],
+        [-9.1, -7.3, 50.2, 44.8],
+        [60.5, 50.5, 90.5, 80.5],
+        [5.5, 6.5, 5.5, 6.5],
+        [30.3, 1.7, 35.9, 30.6],
+    ]
+    return np.array(rows, np.float32)
+
+
+def _alignments() -> list[Sample]:
+    maps, images = normal(2, 3, 8, 9), np.array([0, 1, 0, 1, 1])
+    none = np.zeros(0, np.int64)
+    return [
+        sample(maps, _regions(), images, (2, 3), scale=0.25),
+        sample(maps, _regions(), images, 2, scale=0.25, aligned=False),
+        sample(maps, _regions(), images, 2, scale=0.25, sampling_ratio=1),
+        sample(maps, _regions(), images, (3, 2), scale=0.25, sampling_ratio=2, aligned=False),
+        sample(maps, _NO_BOXES, none, 2, scale=0.25),
+        sample(maps, _regions(), images + 1, 2, scale=0.25, raises=ValueError),
+        sample(maps, _regions() * np.float32(np.nan), images, 2, scale=0.25, raises=ValueError),
+        sample(maps, _regions()[:, :3], images, 2, scale=0.25, raises=ValueError),
+        sample(maps, _regions(), images, 0, scale=0.25, raises=ValueError),
+        sample(maps, _regions(), images.astype(np.float32), 2, scale=0.25, raises=TypeError),
+    ]
+
+
+def _pyramid_alignments() -> list[Sample]:
+    maps = [normal(2, 3, 8, 9), normal(2, 3, 4, 5, seed=1), normal(2, 3, 2, 3, seed=2)]
+    images, levels = np.array([0, 1, 0, 1, 1]), np.array([2, 0, 0, 1, 0])
+    none, scales = np.zeros(0, np.int64), (0.25, 0.125, 0.0625)
+    return [
+        sample(maps, _regions(), images, levels, 2, scales=scales),
+        sample(maps, _regions(), images, levels, 2, scales=scales, sampling_ratio=2),
+        sample(maps, _NO_BOXES, none, none, 2, scales=scales),
+        sample(maps, _regions(), images, levels + 1, 2, scales=scales, raises=ValueError),
+        sample(maps, _regions(), images, levels, 2, scales=scales[:2], raises=ValueError),
+    ]
+
+
 def _op(name: str, samples: object, tolerance: str, *differentiable: str) -> OpSpec:
     return OpSpec(name, samples, tolerance=tolerance, differentiable=differentiable)  # type: ignore[arg-type]
 
@@ -229,6 +271,8 @@ OPS = (
     _op("sigmoid_focal_loss", _focals, "elementwise", "logits"),
     _op("smooth_l1", _smooths, "elementwise", "x", "y"),
     _op("box_iou", _overlaps, "elementwise", "a", "b"),
+    _op("roi_align", _alignments, "reduction", "features"),
+    _op("roi_align_levels", _pyramid_alignments, "reduction", "features"),
     OpSpec("nms", _suppressions, dtype="int64"),
     OpSpec("batched_nms", _class_suppressions, dtype="int64"),
     OpSpec("soft_nms", _soft_suppressions, dtype=("int64", "same"), tolerance="elementwise"),

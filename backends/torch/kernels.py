@@ -119,7 +119,8 @@ def _host(tensor: torch.Tensor):
 
 
 @functools.cache
-def _torchvision_ops():
+def torchvision_ops():
+    """The module ``torchvision.ops``, or None where torchvision is not installed."""
     if importlib.util.find_spec("torchvision") is None:
         return None
     return importlib.import_module("torchvision.ops")
@@ -128,7 +129,7 @@ def _torchvision_ops():
 def _on_gpu(boxes: torch.Tensor, scores: torch.Tensor):
     # torchvision's kernel takes one dtype for both arguments.
     usable = boxes.is_cuda and boxes.dtype == scores.dtype
-    return _torchvision_ops() if usable else None
+    return torchvision_ops() if usable else None
 
 
 def _batched_on_gpu(fast, boxes, scores, classes, iou_threshold: float) -> torch.Tensor:

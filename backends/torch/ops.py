@@ -66,6 +66,7 @@ from unidet.backends.torch.ops_reductions import (
     sum,
     var,
 )
+from unidet.backends.torch.roi_align import roi_align, roi_align_levels
 
 _DTYPES = {
     name: getattr(torch, name)
