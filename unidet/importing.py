@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from unidet.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint, write_checkpoint
+from unidet.conventions import differences
 from unidet.errors import UserError
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
     ContainerInfo,
     Family,
+    State,
     TensorReport,
     container_for,
     detect_family,
@@ -27,15 +29,13 @@ from unidet.weights_convert import (
     write_safetensors,
     write_torch,
 )
-from unidet.weights_convert.families.labels import known_names
-
-#: Arguments that change what a model computes from the same weights.
-_CONVENTIONS = (
-    *("background_slot", "norm_eps", "stride_in_1x1", "extra_source", "extra_relu", "upsample"),
-    *("head_groups", "anchor_sizes", "anchor_ratios", "anchor_strides", "anchor_rounding"),
-    *("anchor_offset", "anchor_stride_rule", "anchor_order", "box_std", "box_log_limit"),
-    *("box_log_limit_both",),
+from unidet.weights_convert.families import (
+    contradiction,
+    looks_like,
+    with_style,
+    written_config,
 )
+from unidet.weights_convert.families.labels import known_names
 
 
 @dataclass
@@ -81,9 +81,9 @@ def read_published(
             f"Invalid source {path}. It is a checkpoint of unidet and needs no import."
         )
     state = peel(tree, source=str(path))
-    chosen = _family(family, state.arrays, str(path))
+    chosen, remark = _family(family, state, str(path))
     mapped = chosen.to_native(state.arrays, strict=strict, source=str(path))
-    mapped.report.notes[:0] = info.notes
+    mapped.report.notes[:0] = [*info.notes, *([remark] if remark else [])]
     arguments = dict(mapped.description["arguments"])
     count = arguments["num_classes"]
     if class_names is not None:
@@ -91,7 +91,8 @@ def read_published(
     elif mapped.dialect is None:
         names = ()
     else:
-        names, remark = known_names(mapped.dialect, count, state.extras)
+        slot = 0 if arguments.get("background_slot") == 0 else None
+        names, remark = known_names(mapped.dialect, count, state.extras, background_slot=slot)
         mapped.report.notes.append(remark)
     model, preprocess = _describe(mapped.description["name"], arguments, names)
     source = {
@@ -167,7 +168,7 @@ def export_checkpoint(
         return report
     tree: dict[str, Any] = dict(state)
     if chosen.wrapper:
-        tree = {"meta": {"CLASSES": tuple(checkpoint.class_names)}, chosen.wrapper: state}
+        tree = {**_others(chosen, checkpoint), chosen.wrapper: state}
     write = write_jittor if kind == "jittor" else write_torch
     write(destination, tree, overwrite=overwrite)
     return report
@@ -212,52 +213,59 @@ def _checked_names(names: Sequence[str], count: int, path: str | Path) -> tuple[
     return tuple(names)
 
 
-def _family(name: str | None, arrays: Mapping[str, np.ndarray], source: str) -> Family:
+def _family(name: str | None, state: State, source: str) -> tuple[Family, str]:
+    """The family of a file and a remark on its style."""
     if name is None:
-        return detect_family(arrays, source=source)
+        return with_style(detect_family(state.arrays, source=source), FAMILIES, state.extras)
     chosen = family_named(name)
-    if not chosen.matches({key: array.shape for key, array in arrays.items()}):
-        from unidet.weights_convert.families import looks_like
-
+    if not chosen.matches({key: array.shape for key, array in state.arrays.items()}):
         raise CheckpointError(
             f"Invalid checkpoint {source}. Expected {chosen.title} ({name}). "
-            f"Received {looks_like(arrays)}."
+            f"Received {looks_like(state.arrays)}."
         )
-    return chosen
+    return chosen, contradiction(chosen, FAMILIES, state.extras)
+
+
+def full_arguments(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Every argument of the model that a description stands for, its conventions included.
+
+    Args:
+        description: ``name`` of a detector and the ``arguments`` that differ from it.
+    """
+    # Imported here: reading and renaming need no model code.
+    from unidet.data.preprocess import Preprocess
+    from unidet.models import model_spec
+    from unidet.models.faster_rcnn_config import FasterRCNNConfig
+    from unidet.models.retinanet_config import RetinaNetConfig
+
+    name = description["name"]
+    spec = model_spec(name)
+    config = RetinaNetConfig if name.startswith("retinanet_") else FasterRCNNConfig
+    settings = config(**{**spec.defaults, **description["arguments"]}).to_dict()
+    full = {key: value for key, value in settings.items() if key in spec.accepts}
+    full["preprocess"] = Preprocess(**settings["preprocess"]).to_dict()
+    return full
 
 
 def _describe(
     name: str, arguments: dict[str, Any], names: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's config with every convention spelt out, and its preprocessing."""
-    # Imported here: reading and renaming need no model code.
-    from unidet.data.preprocess import Preprocess
-    from unidet.models import model_spec
-    from unidet.models.retinanet_config import RetinaNetConfig
-
     if name.startswith("resnet"):
+        from unidet.data.preprocess import Preprocess
+
         return {"name": name, "arguments": arguments}, Preprocess().to_dict()
     if names:
         arguments["class_names"] = names
-    settings = RetinaNetConfig(**{**model_spec(name).defaults, **arguments})
-    full = settings.to_dict()
-    del full["depth"]  # part of the name
-    full["preprocess"] = Preprocess(**settings.preprocess).to_dict()
+    full = full_arguments({"name": name, "arguments": arguments})
     return {"name": name, "arguments": full}, full["preprocess"]
 
 
 def _check_conventions(family: Family, model: Mapping[str, Any], source: str) -> None:
     name = model["name"]
-    fits = (
-        name.startswith("resnet")
-        if family.dialect is None
-        else name.startswith("retinanet_") and name.endswith(f"_fpn_{family.dialect}")
-    )
-    if fits:
+    if family.takes_model(name):
         return
-    possible = [
-        key for key, other in FAMILIES.items() if other.dialect and name.endswith(other.dialect)
-    ]
+    possible = [key for key, other in FAMILIES.items() if other.takes_model(name)]
     hint = f" Its family is {possible[0]}." if possible else " `convert jt2pt` keeps native names."
     raise UserError(
         f"Invalid source {source} for {family.name}. Expected a model with the conventions of "
@@ -270,14 +278,17 @@ def _deviations(model: Mapping[str, Any]) -> list[str]:
 
     defaults = model_spec(model["name"]).defaults
     changed = [
-        f"{key} {value!r} (published: {defaults[key]!r})"
-        for key, value in model.get("arguments", {}).items()
-        if key in _CONVENTIONS and key in defaults and _plain(value) != _plain(defaults[key])
+        f"{key} {own!r} (published: {published!r})"
+        for key, own, published in differences(model.get("arguments", {}), defaults)
     ]
     return [f"the reader must be told: {', '.join(changed)}"] if changed else []
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+def _others(family: Family, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the peer's files hold beside the weights, as far as its readers want it."""
+    if family.wrapper == "state_dict":
+        slot = checkpoint.model.get("arguments", {}).get("background_slot")
+        names = tuple(checkpoint.class_names)[0 if slot is None else 1 :]
+        return {"meta": {"CLASSES": names, "config": written_config(family)}}
+    # detectron2 takes a pickle for one of its own when it names an author.
+    return {"__author__": "unidet"} if family.wrapper == "model" else {}

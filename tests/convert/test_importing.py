@@ -186,7 +186,8 @@ def test_exports_of_mmdetection_carry_its_wrapper(tmp_path: Path, sample_data: P
     import_checkpoint(_published(tmp_path / "a.pth", state), tmp_path / "b.safetensors")
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", family="mmdet_retinanet")
     content, _ = read_container(tmp_path / "c.pth")
-    assert content["meta"] == {"CLASSES": COCO}
+    assert content["meta"]["CLASSES"] == COCO
+    assert "style='pytorch'" in content["meta"]["config"]
     same(content["state_dict"], state)
 
 

@@ -51,7 +51,8 @@ def add_parser(subparsers: Any) -> None:
     action.add_argument(
         "--form",
         metavar="NAME",
-        help="torchvision_retinanet_v1 has two namings: file (before 0.13) and module",
+        help="which naming: torchvision's v1 families have file (before 0.13) and module, "
+        "mmdetection's Faster R-CNN has 1.x too",
     )
     _tables(action)
     text = "what a checkpoint holds"
@@ -68,7 +69,9 @@ def _families() -> str:
     # Written out, so that help stays free of imports; a test compares it with the families.
     return (
         "one of torchvision_resnet, torchvision_retinanet_v1, torchvision_retinanet_v2, "
-        "mmdet_retinanet, yhenon_retinanet"
+        "torchvision_fasterrcnn_v1, torchvision_fasterrcnn_v2, mmdet_retinanet, "
+        "mmdet_retinanet_caffe, mmdet_faster_rcnn, mmdet_faster_rcnn_caffe, mmdet_faster_rcnn_c4, "
+        "detectron2_retinanet, detectron2_faster_rcnn, detectron2_faster_rcnn_c4, yhenon_retinanet"
     )
 
 

@@ -115,6 +115,11 @@ class Family:
         """Whether a file with these tensors belongs to the family."""
         return self.form_of(shapes) is not None
 
+    def takes_model(self, name: str) -> bool:
+        """Whether a native model of this name follows the family's conventions."""
+        dialect = f"_{self.dialect}" if self.dialect else ""
+        return re.fullmatch(self.network.models + dialect, name) is not None
+
     def to_native(self, state: Arrays, *, strict: bool = True, source: str = "the file") -> Mapped:
         """Renames a file's tensors; no value changes.
 

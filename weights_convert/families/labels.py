@@ -24,14 +24,19 @@ COCO: tuple[str, ...] = tuple(n for n in COCO_SLOTS if n not in ("__background__
 
 
 def known_names(
-    dialect: str | None, num_classes: int, extras: Mapping[str, Any]
+    dialect: str | None,
+    num_classes: int,
+    extras: Mapping[str, Any],
+    *,
+    background_slot: int | None = None,
 ) -> tuple[tuple[str, ...], str]:
     """Class names of an imported detector and how they are known.
 
     Args:
         dialect: Of the peer.
-        num_classes: Outputs of each anchor.
+        num_classes: Labels.
         extras: What the file holds beside the weights (mmdetection writes the names there).
+        background_slot: 0 where label 0 stands for the background.
 
     Returns:
         The names, or an empty tuple, and a remark.
@@ -39,9 +44,14 @@ def known_names(
     for names in _stored(extras):
         if len(names) == num_classes:
             return names, "class names are the file's"
-    if dialect in ("torchvision_v1", "torchvision_v2") and num_classes == len(COCO_SLOTS):
+        if background_slot == 0 and len(names) + 1 == num_classes:
+            return (COCO_SLOTS[0], *names), "class names are the file's, behind the background"
+    slots = dialect in ("torchvision_v1", "torchvision_v2")
+    if slots and num_classes == len(COCO_SLOTS):
         return COCO_SLOTS, "91 slots: class names are COCO's, the slot is the category id"
-    if dialect in ("mmdet", "yhenon") and num_classes == len(COCO):
+    if background_slot == 0 and num_classes == len(COCO) + 1:
+        return (COCO_SLOTS[0], *COCO), "81 labels: the background and, it is assumed, COCO's 80"
+    if not slots and background_slot is None and num_classes == len(COCO):
         return COCO, "80 classes: class names are taken to be COCO's (--classes says otherwise)"
     return (), "class names are unknown (--classes gives them)"
 

@@ -43,6 +43,11 @@ class Expected:
 class Classifier:
     """An ImageNet ResNet."""
 
+    @property
+    def models(self) -> str:
+        """Pattern of the native models' names, without the dialect."""
+        return r"resnet\d+"
+
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
         depth = infer_depth(shapes)
@@ -64,6 +69,11 @@ class RetinaNetNetwork:
     extra_source: str = "c5"
     head_norm: bool = False
     own: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def models(self) -> str:
+        """Pattern of the native models' names, without the dialect."""
+        return r"retinanet_r\d+_fpn"
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
@@ -94,7 +104,6 @@ class FasterRCNNNetwork:
         rpn_convs: Convolutions of the RPN.
         head_convs: Convolutions of the box head.
         head_fcs: Hidden linear layers of the box head.
-        anchors: Anchors in a cell.
     """
 
     style: str = "fpn"
@@ -103,7 +112,11 @@ class FasterRCNNNetwork:
     rpn_convs: int = 1
     head_convs: int = 0
     head_fcs: int = 2
-    anchors: int = 3
+
+    @property
+    def models(self) -> str:
+        """Pattern of the native models' names, without the dialect."""
+        return rf"faster_rcnn_r\d+_{self.style}"
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold.
