@@ -70,6 +70,16 @@ def at(seed: int, *site: int | str) -> Iterator[None]:
         _place.reset(token)
 
 
+@contextmanager
+def within(*site: int | str) -> Iterator[None]:
+    """Adds to the place that :func:`at` names, inside the block."""
+    token = _place.set((*_place.get(), *site))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
 def local_stream(*site: int | str) -> np.random.Generator:
     """:func:`stream` of the place that :func:`at` names (seed 0 outside of it) and ``site``."""
     seed, *place = _place.get()

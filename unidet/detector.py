@@ -13,6 +13,7 @@ from unidet.backends.registry import backend_of
 from unidet.checkpoint import load_checkpoint
 from unidet.data.preprocess import Preprocess
 from unidet.models import create_model
+from unidet.models.calling import outputs_of
 from unidet.structures import Detections
 from unidet.visualization.draw import read_image
 
@@ -123,9 +124,8 @@ class Detector:
 
     def _detect(self, pixels: np.ndarray, score_threshold: float) -> Detections:
         batch = self.preprocess.batch([pixels])
-        like = next(iter(nn.parameters(self.model).values()))
         with ops.no_grad():
-            outputs = self.model(ops.asarray(batch.images, like=like))
+            outputs = outputs_of(self.model, batch)
             found = self.model.predict(outputs, batch)[0]
         if self.class_names is not None:
             found = Detections(found.boxes_xyxy, found.scores, found.labels, self.class_names)

@@ -161,7 +161,7 @@ def check(
         )
         certificate.weights = compare_weights(meta["weights"], hash_weights(nn.state_arrays(model)))
         checker = Checker(recording, certificate)
-        run_side(model, batch, checker, gradients=meta["gradients"])
+        run_side(model, batch, checker, gradients=meta["gradients"], recorded=recording.get)
         checker.finish()
     return certificate
 

@@ -225,6 +225,8 @@ class Batch:
         targets: ground truth of each image, empty where there is none.
         image_ids: ids of the annotation file.
         dataset_ids: index of the data set that each image comes from.
+        proposals: ``(n, 4)`` float32 of each image, in pixels of the input, for models that
+            classify given boxes; empty where there are none.
     """
 
     images: np.ndarray
@@ -234,6 +236,7 @@ class Batch:
     targets: Sequence[Targets] = field(default_factory=list)
     image_ids: Sequence[int] = field(default_factory=list)
     dataset_ids: Sequence[int] = field(default_factory=list)
+    proposals: Sequence[np.ndarray] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,27 @@ from unidet.backends import nn, ops, optim
 from unidet.backends.module import neutral_class
 from unidet.backends.registry import backend_of
 from unidet.evaluation.run import evaluation_mode
+from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections
 
-#: Receives the kind ("layer", "output", "loss", "gradient", "detections"), a name and an array.
+#: Receives the kind ("layer", "output", "loss", "gradient", "detections", "proposals"), a name and
+#: an array.
 Sink = Callable[[str, str, np.ndarray], None]
+#: Gives an array of the first side by its kind and name, or None.
+Lookup = Callable[[str, str], "np.ndarray | None"]
+#: Outputs that are handed over from side to side in place of being compared.
+_PROPOSALS = ("proposals", "proposal_scores")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.Identity)
 
 
-def run_side(model: Any, batch: Batch, sink: Sink, *, gradients: bool = True) -> None:
+def run_side(
+    model: Any,
+    batch: Batch,
+    sink: Sink,
+    *,
+    gradients: bool = True,
+    recorded: Lookup | None = None,
+) -> None:
     """Runs a model on a batch and hands over what it computes.
 
     First the forward pass in evaluation mode with every layer's answer, the raw outputs and the
@@ -26,33 +39,43 @@ def run_side(model: Any, batch: Batch, sink: Sink, *, gradients: bool = True) ->
     mode, where only dropout stays off, whose masks the frameworks draw differently. Norm
     statistics are restored afterwards.
 
+    The second stage of a detector is compared on the proposals of the first side: where two scores
+    are equal up to rounding, a side's own ones may come in another order, and rows would be
+    compared with others' rows. The kept detections are those of the side's own proposals.
+
     Args:
         model: a model of either backend; left as it was.
         batch: images, and targets for the losses.
         sink: called with each array; nothing is kept here.
         gradients: whether losses and gradients are computed.
+        recorded: of the second side: finds what the first one handed over.
     """
     before = nn.state_arrays(model)
     like = next(iter(nn.parameters(model).values()))
     with evaluation_mode(model):
-        _forward(model, batch, like, sink)
+        _forward(model, batch, like, sink, recorded)
         if gradients and batch.targets and nn.trainable(model):
             try:
-                _losses(model, batch, like, sink)
+                _losses(model, batch, like, sink, recorded)
             finally:
                 nn.load_arrays(model, before)
 
 
-def _forward(model: Any, batch: Batch, like: Any, sink: Sink) -> None:
+def _forward(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | None) -> None:
+    given = _recorded_proposals(recorded, "test", len(batch))
     with ops.no_grad():
         handles = _watch(model, sink)
         try:
-            outputs = model(ops.asarray(batch.images, like=like))
+            outputs = outputs_of(model, batch, like=like, proposals=given)
         finally:
             for handle in handles:
                 handle.remove()
-        for name, array in flatten(outputs):
+        for name, array in flatten({k: v for k, v in outputs.items() if k not in _PROPOSALS}):
             sink("output", name, array)
+        if given is not None and hasattr(model, "propose"):
+            outputs = outputs_of(model, batch, like=like)
+        elif recorded is None:
+            _hand_over(outputs.get("proposals", ()), "test", sink)
         for index, found in enumerate(model.predict(outputs, batch)):
             sink("detections", str(index), pack_detections(found))
 
@@ -77,13 +100,19 @@ def _watch(model: Any, sink: Sink) -> list[Any]:
     ]
 
 
-def _losses(model: Any, batch: Batch, like: Any, sink: Sink) -> None:
+def _losses(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | None) -> None:
     model.train()
     for _, module in model.named_modules():
         if issubclass(neutral_class(module), nn.Dropout):
             module.eval()
     optimizer = optim.create("sgd", model, lr=0.0)
-    losses = model.losses(model(ops.asarray(batch.images, like=like)), batch.targets)
+    given = _recorded_proposals(recorded, "train", len(batch))
+    outputs = outputs_of(model, batch, like=like, proposals=given)
+    if "proposals" not in outputs and hasattr(model, "propose"):
+        outputs["proposals"] = model.propose(outputs, train=True)[0]
+    if recorded is None:
+        _hand_over(outputs.get("proposals", ()), "train", sink)
+    losses = model.losses(outputs, batch.targets)
     total = None
     for value in losses.values():
         total = value if total is None else total + value
@@ -101,6 +130,18 @@ def _losses(model: Any, batch: Batch, like: Any, sink: Sink) -> None:
             if gradient is None
             else ops.to_numpy(gradient),
         )
+
+
+def _hand_over(proposals: Sequence[np.ndarray], mode: str, sink: Sink) -> None:
+    for index, boxes in enumerate(proposals):
+        sink("proposals", f"{mode}.{index}", boxes)
+
+
+def _recorded_proposals(recorded: Lookup | None, mode: str, images: int) -> list[np.ndarray] | None:
+    if recorded is None:
+        return None
+    found = [recorded("proposals", f"{mode}.{index}") for index in range(images)]
+    return None if any(boxes is None for boxes in found) else found  # type: ignore[return-value]
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:

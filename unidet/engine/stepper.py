@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from unidet.backends import nn, ops
+from unidet.backends import nn, ops, random
 from unidet.backends.registry import backend_of, implementation
+from unidet.models.calling import outputs_of
 from unidet.structures import Batch
 
 #: Looks at the losses of a step before its update and may raise.
@@ -48,9 +49,8 @@ class Stepper:
 
     def losses(self, batch: Batch) -> dict[str, Any]:
         """Loss terms of a batch as scalar tensors; the model's mode is left as it is."""
-        images = ops.asarray(batch.images, like=self._like)
         with self._autocast():
-            outputs = self.model(images)
+            outputs = outputs_of(self.model, batch, like=self._like)
         return self.model.losses(_float32(outputs), batch.targets)
 
     def step(self, batches: Sequence[Batch], lr_scale: float, check: Check) -> dict[str, float]:
@@ -66,8 +66,9 @@ class Stepper:
         """
         self.optimizer.zero_grad()
         totals: dict[str, float] = {}
-        for batch in batches:
-            parts = self.losses(batch)
+        for index, batch in enumerate(batches):
+            with random.within(index):
+                parts = self.losses(batch)
             share = 1 / len(batches)
             terms = [value if share == 1 else value * share for value in parts.values()]
             total = terms[0]

@@ -127,7 +127,9 @@ class Trainer:
         factor = scale(self.config.schedule, progress.step, self.span)
         if self.plateau is not None:
             factor *= self.plateau.scale
-        values = self.stepper.step(batches, factor, self.watch.check)
+        # What a model samples depends on the step alone, too.
+        with random.at(self.config.train.seed, "step", progress.step):
+            values = self.stepper.step(batches, factor, self.watch.check)
         progress.step += 1
         if self.ema is not None:
             self.ema.update(progress.step)

@@ -13,6 +13,7 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import evaluate_coco
+from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections
 
 
@@ -133,7 +134,7 @@ def predictions(
     with evaluation_mode(model):
         for batch in loader:
             with ops.no_grad():
-                outputs = model(ops.asarray(batch.images, like=like))
+                outputs = outputs_of(model, batch, like=like)
                 found = model.predict(outputs, batch)
             yield batch, found
 
