@@ -24,7 +24,6 @@ EXTRAS_.venv-jittor := jittor,dev
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/csrc/*)
 
 RUN := .venv/bin/python
-BENCHMARKS = $(shell grep -l '__name__ == "__main__"' benchmarks/*.py)
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,8 +47,8 @@ lint: .venv/.installed build/typed ## Checks style (ruff) and types (mypy).
 	$(RUN) -m ruff format --check .
 	MYPYPATH=build/typed $(RUN) -m mypy -p unidet
 
-bench: .venv/.installed ## Prints the side-by-side measurements.
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(RUN) $$script; done
+bench: .venv/.installed ## Measures side by side and writes benchmarks/RESULTS.md (leave the machine alone).
+	$(RUN) benchmarks/results.py
 
 clean: ## Removes environments, builds and caches (not runs/).
 	rm -rf .venv .venv-torch .venv-jittor build dist *.egg-info backends/_kernels*

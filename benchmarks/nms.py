@@ -17,8 +17,6 @@ import numpy as np
 
 IOU_THRESHOLD = 0.7
 SIZES = (1000, 2000, 8000)
-#: Above this many boxes a full matrix of overlaps takes seconds and gigabytes.
-COMPOSITE_LIMIT = 2000
 
 
 def clustered(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +91,7 @@ def main() -> None:
             boxes, scores = make(rng, size)
             call = lambda b=boxes, s=scores: kernels.nms(b, s, IOU_THRESHOLD)  # noqa: E731
             methods = {"kernel": call, "numpy": without_library(call)}
-            if composite is not None and size <= COMPOSITE_LIMIT:
+            if composite is not None:
                 methods["composite"] = lambda b=boxes, s=scores: composite.nms(b, s, IOU_THRESHOLD)
             report(f"{make.__name__} {size}", interleaved(methods, arguments.rounds))
         boxes, scores = make(rng, 5000)
