@@ -61,8 +61,9 @@ def resolve(name: str | None = None) -> str:
             return installed[0]
         if installed:
             raise ValueError(
-                f"No backend chosen and {' and '.join(installed)} are both installed. Pass "
-                f"backend='torch' or backend='jittor', or set {ENVIRONMENT_VARIABLE}."
+                f"No backend chosen and {' and '.join(installed)} are both installed. Choose one: "
+                f"--backend torch or --backend jittor on the command line, backend='torch' in "
+                f"Python, or the environment variable {ENVIRONMENT_VARIABLE}."
             )
         raise BackendNotAvailableError(
             "Neither torch nor jittor is installed. Install one: pip install 'unidet[torch]' "

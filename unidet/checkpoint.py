@@ -71,6 +71,12 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Raises:
         UserError: no such file, or no whole safetensors file.
     """
+    if Path(path).is_dir():
+        found = next(
+            (f for f in ("best", "last") if (Path(path) / f"{f}.safetensors").is_file()), ""
+        )
+        hint = f" Did you mean {Path(path) / found}.safetensors?" if found else ""
+        raise UserError(f"Invalid checkpoint {path}. Expected a file. Received a folder.{hint}")
     if not Path(path).is_file():
         raise UserError(f"Checkpoint not found: {path}")
     kind = detect_container(path)

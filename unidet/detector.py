@@ -12,12 +12,30 @@ from unidet.backends import nn, ops
 from unidet.backends.registry import backend_of
 from unidet.checkpoint import load_checkpoint
 from unidet.data.preprocess import Preprocess
-from unidet.models import create_model
+from unidet.errors import UserError
+from unidet.models import create_model, model_spec
 from unidet.models.calling import outputs_of
 from unidet.structures import Detections
 from unidet.visualization.draw import read_image
 
 DEVICES = ("cpu", "cuda")
+
+
+def check_detects(name: str, source: str) -> None:
+    """Refuses the checkpoint of a model that finds no boxes, such as a classifier.
+
+    Args:
+        name: of the model.
+        source: the checkpoint, for the message.
+
+    Raises:
+        UserError: unknown model, or no detector.
+    """
+    if not hasattr(model_spec(name).constructor, "predict"):
+        raise UserError(
+            f"Invalid checkpoint {source}. Expected a detector. Received {name}, which finds no "
+            f"boxes; it can be the start of one: train.weights={source}."
+        )
 
 
 class Detector:
@@ -35,7 +53,8 @@ class Detector:
         device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        UserError: no checkpoint of unidet, or weights that do not fit their own config.
+        UserError: no checkpoint of unidet, of a model that finds no boxes, or weights that do not
+            fit their own config.
         BackendNotAvailableError: the framework is not installed.
     """
 
@@ -48,6 +67,7 @@ class Detector:
                 f"Received {device!r}."
             )
         content = load_checkpoint(checkpoint)
+        check_detects(content.model["name"], str(checkpoint))
         arguments = dict(content.model.get("arguments", {}))
         model = create_model(content.model["name"], backend=backend, seed=None, **arguments)
         nn.load_arrays(model, content.arrays)

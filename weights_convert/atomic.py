@@ -19,8 +19,9 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
     and an earlier ``path`` stays as it was.
 
     Raises:
-        UserError: ``path`` exists and ``overwrite`` is off, is a folder, or its folder is missing.
-        RunFailedError: the operating system refused the write (a full disk, no permission).
+        UserError: ``path`` exists and ``overwrite`` is off, is a folder, or its folder is missing
+            or may not be written.
+        RunFailedError: the operating system refused the write (a full disk).
     """
     target = Path(path)
     check_target(target, overwrite=overwrite)
@@ -45,6 +46,11 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     """Raises ``UserError`` unless ``target`` may be written."""
     if target.is_dir():
         raise UserError(f"Invalid destination. Expected a file name. Received the folder {target}.")
+    if os.path.lexists(target.parent) and not target.parent.is_dir():
+        raise UserError(
+            f"Invalid destination {target}. Expected an existing folder. "
+            f"Received {target.parent}, which is no folder."
+        )
     if not target.parent.is_dir():
         raise UserError(
             f"Invalid destination {target}. Expected an existing folder. "
@@ -54,6 +60,11 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise UserError(
             f"Invalid destination. Expected a new file. Received {target}, which exists "
             "(overwriting has to be asked for: overwrite=True or --overwrite)."
+        )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Invalid destination {target}. Expected a folder that may be written. "
+            f"Received {target.parent}, which may not."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unidet.errors import UserError
+from unidet.errors import RunFailedError, UserError
 from unidet.evaluation.compare import compare_runs
 from unidet.evaluation.run_log import read_metrics
 from unidet.visualization import curves, plot_run, plot_runs, read_image
@@ -126,8 +127,27 @@ def test_nothing_to_plot_is_explained(tmp_path: Path) -> None:
     b = _run(tmp_path / "b", [1.0], [0.5])
     with pytest.raises(UserError, match="Did you mean 'AP50'"):
         plot_runs([b], "AP5", tmp_path / "x.png")
-    with pytest.raises(UserError, match="Cannot write"):
+    with pytest.raises(UserError, match=r"one of .*\.png.*'x\.nothing'"):
         plot_run(b, tmp_path / "x.nothing")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"file is no folder"):
+        plot_run(b, tmp_path / "file" / "x.png")
+
+
+def test_a_refused_write_keeps_the_earlier_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run(tmp_path / "a", [1.0, 0.5], [0.5])
+    before = plot_run(run).read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunFailedError, match=r"loss_curve\.png: No space left on device"):
+        plot_run(run)
+    assert (run / "loss_curve.png").read_bytes() == before
+    assert not list(run.glob(".*.tmp"))
 
 
 def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.outputs import make_parent
 from unidet.weights_convert.atomic import atomic_path
 
 FORMAT = "unidet-parity"
@@ -253,11 +254,7 @@ class Certificate:
             UserError: the folder cannot be made.
             RunFailedError: the disk refused the write.
         """
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"Cannot write {target}: {error.strerror}.") from error
+        target = make_parent(path)
         with atomic_path(target, overwrite=True) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         return target

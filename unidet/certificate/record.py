@@ -54,7 +54,7 @@ def run_side(
     like = next(iter(nn.parameters(model).values()))
     with evaluation_mode(model):
         _forward(model, batch, like, sink, recorded)
-        if gradients and batch.targets and nn.trainable(model):
+        if gradients and batch.targets and nn.trainable(model) and hasattr(model, "losses"):
             try:
                 _losses(model, batch, like, sink, recorded)
             finally:
@@ -76,8 +76,13 @@ def _forward(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup |
             outputs = outputs_of(model, batch, like=like)
         elif recorded is None:
             _hand_over(outputs.get("proposals", ()), "test", sink)
-        for index, found in enumerate(model.predict(outputs, batch)):
+        for index, found in enumerate(_predict(model, outputs, batch)):
             sink("detections", str(index), pack_detections(found))
+
+
+def _predict(model: Any, outputs: Any, batch: Batch) -> list[Detections]:
+    """Kept detections; none of a model that only extracts or classifies."""
+    return model.predict(outputs, batch) if hasattr(model, "predict") else []
 
 
 def _watch(model: Any, sink: Sink) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -34,7 +35,12 @@ class _Writer:
         self._order: list[tuple[str, str]] = []
 
     def __enter__(self) -> _Writer:
-        self._zip = zipfile.ZipFile(self._atomic.__enter__(), "w", zipfile.ZIP_STORED)
+        # On the stack, an error of the zip file passes through the atomic path, which explains it.
+        with contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(self._atomic)
+            self._zip = zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED)
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
     def __call__(self, kind: str, name: str, array: np.ndarray) -> None:
@@ -43,12 +49,17 @@ class _Writer:
         with self._zip.open(f"{len(self._order) - 1}.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
-    def __exit__(self, *problem: Any) -> Any:
-        if problem[0] is None:
+    def __exit__(self, *problem: Any) -> None:
+        self._stack.__exit__(*problem)
+
+    def _finish(self, kind: type | None, *problem: Any) -> None:
+        if kind is None:
             meta = {"format_version": FORMAT_VERSION, "order": self._order, **self._meta}
             self._zip.writestr(_META, json.dumps(meta))
-        self._zip.close()
-        return self._atomic.__exit__(*problem)
+            self._zip.close()
+            return
+        with contextlib.suppress(OSError):  # the file goes away; what stopped it is what counts
+            self._zip.close()
 
 
 class Recording:

@@ -32,7 +32,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.evaluation.compare import compare_runs
     from unidet.evaluation.results import write_text
+    from unidet.outputs import check_output
 
+    check_output(args.csv)
+    check_output(args.json)
     comparison = compare_runs(args.runs, args.metric)
     _print(comparison)
     if args.csv:

@@ -113,8 +113,10 @@ def _names(text: str | None) -> list[str] | None:
 
 def _check(args: argparse.Namespace) -> int:
     from unidet.data.check import check_dataset, check_voc
-    from unidet.data.convert import write_json
+    from unidet.data.convert import check_new, write_json
 
+    if args.json:
+        check_new(args.json, overwrite=args.overwrite)
     decode = not args.no_decode
     reports = [
         check_voc(path, _split(args, path), args.images, decode=decode)

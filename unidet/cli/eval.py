@@ -53,7 +53,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.errors import UserError
+    from unidet.outputs import check_output
 
+    _check_numbers(args)
+    for path in (args.json, args.results):
+        check_output(path)
+    check_output(args.pictures, folder=True)
     if not args.data:
         raise UserError("Missing option --data. Expected the annotation file.")
     if args.check_results:
@@ -63,6 +68,26 @@ def run(args: argparse.Namespace) -> int:
     if not args.images and args.format == "coco":
         raise UserError("Missing option --images. Expected the folder of the images.")
     return _evaluate(args)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    from unidet.errors import UserError
+
+    for option, value, low in (
+        ("--batch-size", args.batch_size, 1),
+        ("--workers", args.workers, 0),
+        ("--max-detections", args.max_detections, 1),
+        ("--max-pictures", args.max_pictures, 0),
+    ):
+        if value < low:
+            raise UserError(
+                f"Invalid value for `{option}`. Expected {low} or more. Received {value}."
+            )
+    if not 0 <= args.score_threshold <= 1:
+        raise UserError(
+            f"Invalid value for `--score-threshold`. Expected a number in [0, 1]. "
+            f"Received {args.score_threshold}."
+        )
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -84,9 +109,15 @@ def _check(args: argparse.Namespace) -> int:
 def _check_truth(path: str, truth: Any) -> None:
     from unidet.errors import UserError
 
-    if not isinstance(truth, dict) or not {"images", "categories"} <= set(truth):
+    whole = isinstance(truth, dict) and all(
+        isinstance(truth.get(key), list)
+        and all(isinstance(entry, dict) and "id" in entry for entry in truth[key])
+        for key in ("images", "categories")
+    )
+    if not whole:
         raise UserError(
-            f"Invalid annotations {path}. Expected an object with images and categories."
+            f"Invalid annotations {path}. Expected an object with images and categories, lists of "
+            "objects that have an id."
         )
 
 
@@ -98,6 +129,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     spec = {"format": args.format, "annotations": args.data, "images": args.images}
     dataset = load_dataset(spec)
+    dataset.check_files()
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     _check_classes(detector, dataset)
     loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
@@ -129,6 +161,10 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
 
     names = detector.class_names
     label_categories(names, dataset)
+    if not dataset.num_boxes:
+        print(
+            f"warning: {dataset.name} holds no boxes, so every metric will be -1", file=sys.stderr
+        )
     missing = [name for name in dataset.class_names if names and name not in names]
     if missing:
         print(

@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from unidet.cli.train import QUICKSTART
     from unidet.config import load_config
     from unidet.engine.lr_find import plot, range_test
+    from unidet.visualization.curves import check_picture
 
+    check_picture(args.out)
     config = load_config(args.config or QUICKSTART, args.overrides)
     if args.seed is not None:
         config = dataclasses.replace(

@@ -48,9 +48,12 @@ def run(args: argparse.Namespace) -> int:
 
     from unidet.certificate.report import print_certificate
     from unidet.errors import UserError
+    from unidet.outputs import check_output
 
     if args.record and args.check:
         raise UserError("Invalid options. Expected one of --record and --check. Received both.")
+    check_output(args.json)
+    check_output(args.record)
     certificate = _certificate(args)
     if certificate is None:
         return 0
@@ -106,11 +109,13 @@ def _model(text: str) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     from unidet.errors import UserError, suggestion
     from unidet.models import MODELS
 
-    if Path(text).suffix == ".safetensors":
-        content = load_checkpoint(text)
-        return dict(content.model), content.arrays
     if text in MODELS:
         return {"name": text, "arguments": {}}, None
+    path = Path(text)
+    # Whatever else lies there and is no config gets the explanation of a reader of checkpoints.
+    if path.suffix == ".safetensors" or (path.exists() and path.suffix not in (".yaml", ".yml")):
+        content = load_checkpoint(text)
+        return dict(content.model), content.arrays
     if Path(text).is_file() or text.removesuffix(".yaml") in shipped():
         chosen = load_config(text).model
         return {"name": chosen.name, "arguments": dict(chosen.arguments)}, None

@@ -27,6 +27,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.errors import UserError
     from unidet.visualization import plot_run, plot_runs
+    from unidet.visualization.curves import check_picture
+
+    if args.out:
+        check_picture(args.out)
 
     if len(args.runs) == 1:
         if args.metric:

@@ -33,11 +33,21 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from unidet.detector import Detector
+    from unidet.errors import UserError
     from unidet.evaluation.results import write_text
+    from unidet.outputs import check_output
     from unidet.visualization.draw import draw_detections, read_image, write_image
 
     paths = image_paths(args.images)
     out = Path(args.out)
+    check_output(out, folder=True)
+    if not 0 <= args.score_threshold <= 1:
+        raise UserError(
+            f"Invalid value for `--score-threshold`. Expected a number in [0, 1]. "
+            f"Received {args.score_threshold}."
+        )
+    for path in paths:
+        read_image(path)  # a damaged file is named before anything is written
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     names = _picture_names(paths)
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}

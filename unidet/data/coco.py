@@ -57,6 +57,16 @@ def check_on_bad(on_bad: str) -> None:
         )
 
 
+def check_distinct(class_names: Sequence[str]) -> None:
+    """Raises ``UserError`` where a name occurs twice."""
+    twice = [name for i, name in enumerate(class_names) if name in class_names[:i]]
+    if twice:
+        raise UserError(
+            "Invalid value for `class_names`. Expected each name once. "
+            f"Received {twice[0]!r} twice."
+        )
+
+
 def is_id(value: Any) -> TypeGuard[int]:
     """True for an integer that is no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
@@ -156,6 +166,7 @@ def _categories(entries: Iterable[Any], bad: _Bad) -> list[dict[str, Any]]:
 def _chosen(
     categories: list[dict[str, Any]], names: Sequence[str], source: str
 ) -> list[dict[str, Any]]:
+    check_distinct(names)
     by_name = {c["name"]: c for c in categories}
     missing = [n for n in names if n not in by_name]
     if missing:

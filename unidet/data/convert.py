@@ -9,6 +9,7 @@ from typing import Any
 from unidet.data.dataset import DetectionDataset
 from unidet.data.images import write_bytes
 from unidet.errors import UserError
+from unidet.outputs import check_output, make_parent
 
 
 def write_coco(dataset: DetectionDataset, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -27,15 +28,22 @@ def write_coco(dataset: DetectionDataset, path: str | Path, *, overwrite: bool =
     return write_json(dataset.to_coco(), path, overwrite=overwrite)
 
 
+def check_new(path: str | Path, *, overwrite: bool) -> Path:
+    """The path, if it may be written.
+
+    Raises:
+        UserError: the file exists and may not be replaced, or the folder cannot be written.
+    """
+    check_output(path)
+    if Path(path).exists() and not overwrite:
+        raise UserError(f"File exists: {path}. Choose another name or pass --overwrite.")
+    return Path(path)
+
+
 def write_json(content: dict[str, Any], path: str | Path, *, overwrite: bool = False) -> Path:
     """Writes JSON atomically, making the folder where needed."""
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise UserError(f"File exists: {path}. Choose another name or allow overwriting.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from None
+    path = check_new(path, overwrite=overwrite)
+    make_parent(path)
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:

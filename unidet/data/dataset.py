@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unidet.data.images import read_image
+from unidet.errors import UserError
 from unidet.structures import Targets
 
 
@@ -147,6 +148,19 @@ class DetectionDataset:
         return Targets(
             entry.boxes_xyxy.copy(), entry.labels.copy(), entry.crowd.copy(), entry.ignore.copy()
         )
+
+    def check_files(self) -> None:
+        """Looks whether every image file is there, before hours of work meet a missing one.
+
+        Raises:
+            UserError: names the first missing file and says how many there are.
+        """
+        missing = [record.path for record in self.images if not record.path.is_file()]
+        if missing:
+            more = (
+                f" ({len(missing)} of {len(self.images)} are missing)" if len(missing) > 1 else ""
+            )
+            raise UserError(f"Image file not found: {missing[0]}{more}")
 
     def read(self, i: int) -> np.ndarray:
         """Pixels of image ``i``: ``(h, w, 3)`` uint8 RGB.

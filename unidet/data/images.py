@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from unidet.errors import UserError
+from unidet.errors import RunFailedError, UserError
+from unidet.outputs import check_output
 
 # Annotations refer to the pixels as stored, so a rotation tag is not obeyed (COCO's convention).
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -77,6 +79,7 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> No
 
     Raises:
         UserError: unknown suffix, or the folder cannot be written.
+        RunFailedError: the system refused the write, as on a full disk.
     """
     path = Path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix in (".jpg", ".jpeg") else []
@@ -90,11 +93,20 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> No
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old or the new one, never a part."""
+    """Writes a file so that a reader sees the old or the new one, never a part.
+
+    Raises:
+        UserError: the folder is missing or not writable.
+        RunFailedError: the system refused the write, as on a full disk.
+    """
+    check_output(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
+    except FileNotFoundError:
+        raise UserError(f"Cannot write {path}: the folder {path.parent} does not exist.") from None
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from None
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunFailedError(f"Could not write {path}: {error.strerror}.") from None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unidet.data.coco import check_on_bad
+from unidet.data.coco import check_distinct, check_on_bad
 from unidet.data.dataset import Annotations, DetectionDataset, ImageRecord
 from unidet.errors import UserError, suggestion
 
@@ -158,6 +158,7 @@ def load_voc(
     folder = Path(images_dir) if images_dir is not None else voc_images_dir(root)
     skipped: list[str] = []
     files = _read_all(root, stems, on_bad, skipped)
+    check_distinct(class_names or ())
     names = tuple(class_names) if class_names is not None else _all_names(root, files)
     label_of = {n: i for i, n in enumerate(names)}
     _report_others(files, label_of, str(root), skipped)

@@ -46,6 +46,7 @@ class Saved:
         progress: where the run stood.
         config: the run's resolved config.
         backend: framework that wrote it.
+        class_names: of the model, where it has any.
     """
 
     weights: dict[str, np.ndarray]
@@ -54,6 +55,7 @@ class Saved:
     config: dict[str, Any]
     backend: str = ""
     ema: dict[str, np.ndarray] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 def save_state(
@@ -191,8 +193,10 @@ def load_state(generation: Path) -> Saved:
             f"format {version}: a newer unidet wrote it."
         )
     ema = generation / EMA
+    weights = load_checkpoint(generation / WEIGHTS)
     return Saved(
-        weights=load_checkpoint(generation / WEIGHTS).arrays,
+        weights=weights.arrays,
+        class_names=weights.class_names,
         optimizer=read_arrays(generation / OPTIMIZER)[0],
         progress=Progress.from_dict(progress, str(path)),
         config=config,

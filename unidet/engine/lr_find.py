@@ -180,6 +180,8 @@ def plot(result: RangeTest, out: str | Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from unidet.visualization.curves import save_figure
+
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
@@ -193,9 +195,4 @@ def plot(result: RangeTest, out: str | Path) -> Path:
         axis.axvline(result.suggestion, color="#d9541e", linestyle="--", linewidth=1.2)
         axis.set_title(f"steepest fall at {result.suggestion:.2g}", fontsize=11)
     axis.grid(True, color="#dddddd", linewidth=0.6)
-    try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot write {out}: {error}.") from error
-    return Path(out)
+    return save_figure(figure, Path(out))

@@ -81,6 +81,7 @@ def train(
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
     config = from_mapping(resolve(config))
     folder = RunFolder(Path(work_dir))
+    folder.check()
     saved, notes = _saved_state(config, folder, resume, overwrite)
     with use(backend):
         trainer = Trainer(config, folder, backend=backend, device=device)
@@ -88,17 +89,28 @@ def train(
             trainer.restore(saved)
         elif config.train.weights:
             notes.append(trainer.start_from(config.train.weights))
+        existed = folder.root.exists()
         _open_folder(folder, config, overwrite=overwrite)
-        step = trainer.progress.step
-        with (
-            RunLog(folder, step) as log,
-            Display(trainer.span.total, step, quiet=quiet) as display,
-        ):
-            trainer.attach(log, display)
-            for note in notes:
-                trainer.say(note)
-            trainer.run()
+        try:
+            _run(trainer, notes + trainer.warnings, quiet=quiet)
+        except UserError:
+            # Bad input, such as a damaged image, that showed late: nothing was learnt yet.
+            if not folder.has_state:
+                folder.remove(keep_root=existed)
+            raise
     return _result(folder, trainer.progress, time.perf_counter() - started)
+
+
+def _run(trainer: Trainer, notes: list[str], *, quiet: bool) -> None:
+    step = trainer.progress.step
+    with (
+        RunLog(trainer.folder, step) as log,
+        Display(trainer.span.total, step, quiet=quiet) as display,
+    ):
+        trainer.attach(log, display)
+        for note in notes:
+            trainer.say(note)
+        trainer.run()
 
 
 def _result(folder: RunFolder, progress: Progress, seconds: float) -> RunResult:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unidet.errors import RunFailedError, UserError
+from unidet.outputs import check_output
 from unidet.weights_convert.atomic import atomic_path
 
 
@@ -77,12 +77,26 @@ class RunFolder:
             return not self.root.exists()
         return all(entry.name == "data" for entry in self.root.iterdir())
 
+    def check(self) -> None:
+        """Refuses a folder that cannot be written; writes nothing.
+
+        Raises:
+            UserError: the folder cannot be created or written.
+        """
+        try:
+            check_output(self.root, folder=True)
+        except UserError as error:
+            raise UserError(
+                f"Invalid value for `work_dir`. Expected a folder that can be written. {error}"
+            ) from error
+
     def make(self) -> None:
         """Creates the folder and removes what a killed run may have left half-written.
 
         Raises:
             UserError: the folder cannot be created or written.
         """
+        self.check()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,12 +104,20 @@ class RunFolder:
                 f"Invalid value for `work_dir`. Expected a folder that can be created. "
                 f"Received {self.root}: {error.strerror}."
             ) from error
-        if not os.access(self.root, os.W_OK):
-            raise UserError(
-                f"Invalid value for `work_dir`. Expected a writable folder. Received {self.root}."
-            )
         for entry in (*self.root.glob(".*.tmp"), *self.state.glob(".*.tmp")):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a training state was saved."""
+        return self.state.is_dir() and any(self.state.iterdir())
+
+    def remove(self, *, keep_root: bool) -> None:
+        """Removes the files of a run, and the folder unless something else lies in it."""
+        self.clear()
+        if not keep_root:
+            with suppress(OSError):
+                self.root.rmdir()
 
     def clear(self) -> None:
         """Removes the files of an earlier run and leaves everything else alone."""

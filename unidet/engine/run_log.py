@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+from unidet.engine.events import Events
 from unidet.engine.run_folder import RunFolder, saving, write_text
+from unidet.errors import RunFailedError
 
 
 class RunLog:
@@ -16,20 +19,20 @@ class RunLog:
     Args:
         folder: the run's folder.
         step: rows after this step are dropped: a resumed run takes those steps again.
+
+    Raises:
+        RunFailedError: from here and from every method but ``close``, when the system refuses a
+            write, as on a full disk.
     """
 
     def __init__(self, folder: RunFolder, step: int = 0) -> None:
-        from tensorboardX import SummaryWriter
-
         self.folder = folder
         self._started = time.perf_counter()
         keep_until(folder.metrics, step)
         with saving(folder.root):
             self._metrics = folder.metrics.open("a", encoding="utf-8")
             self._text = folder.log.open("a", encoding="utf-8")
-            self._events = SummaryWriter(
-                str(folder.root), purge_step=step + 1 if step else None, write_to_disk=True
-            )
+        self._events = Events(folder.root, step)
 
     def line(self, text: str) -> None:
         """Adds a line to the text log."""
@@ -40,25 +43,24 @@ class RunLog:
     def losses(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """One row of training values: ``loss``, ``loss/PART``, ``lr``, ``grad_norm``."""
         self._row({"step": step, "epoch": epoch, **values, "time": self._seconds()})
-        for name, value in values.items():
-            self._events.add_scalar(f"train/{name}", value, step)
+        self._events.add({f"train/{name}": value for name, value in values.items()}, step)
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """One row of evaluation values."""
         self._row({"step": step, "epoch": epoch, "eval": metrics, "time": self._seconds()})
-        for name, value in metrics.items():
-            self._events.add_scalar(f"eval/{name}", value, step)
+        self._events.add({f"eval/{name}": value for name, value in metrics.items()}, step)
         self._events.flush()
 
     def epoch(self, step: int, epoch: int, loss: float) -> None:
         """Mean loss of an epoch, for TensorBoard; ``progress.json`` keeps the list."""
-        self._events.add_scalar("train/epoch_loss", loss, step)
+        self._events.add({"train/epoch_loss": loss}, step)
+        self._events.flush()
 
     def close(self) -> None:
-        """Flushes and closes everything."""
-        self._events.close()
-        self._metrics.close()
-        self._text.close()
+        """Flushes and closes everything. A full disk was reported by the write that met it."""
+        for file in (self._events, self._metrics, self._text):
+            with contextlib.suppress(OSError, RunFailedError):
+                file.close()
 
     def __enter__(self) -> RunLog:
         return self

@@ -113,7 +113,7 @@ def build_model(
         arguments["num_classes"] = len(class_names)
         if "class_names" in accepts:
             arguments["class_names"] = tuple(class_names)
-    elif arguments["num_classes"] < len(class_names):
+    elif not _is_count(arguments["num_classes"]) or arguments["num_classes"] < len(class_names):
         raise ConfigError(
             f"Invalid value for `model.arguments.num_classes`. Expected at least the "
             f"{len(class_names)} classes of the data, or no value. "
@@ -126,6 +126,10 @@ def build_model(
         except ValueError as error:
             raise ConfigError(f"Invalid value for `train.freeze`. {error}") from error
     return nn.to_device(model, check_device(device))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def load_initial_weights(model: Any, path: str) -> str:

@@ -14,6 +14,7 @@ from unidet.engine.checkpointing import Saved, save_best, save_state
 from unidet.engine.display import Display
 from unidet.engine.divergence import Diverged, DivergenceWatch
 from unidet.engine.ema import Ema
+from unidet.engine.preflight import check_data, check_metrics
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder, write_json
 from unidet.engine.run_log import RunLog
@@ -43,6 +44,7 @@ class Trainer:
         device: "cpu" or "cuda".
 
     Attributes:
+        warnings: about the data, one line each.
         progress: where the run stands.
         span: its length in optimizer steps.
     """
@@ -53,6 +55,8 @@ class Trainer:
         seed = options.seed
         self.train_sets = setup.load_datasets(config, "train", folder.root)
         self.val_sets = setup.load_datasets(config, "val", folder.root)
+        check_metrics(config, evaluates=bool(self.val_sets))
+        self.warnings = check_data(config, self.train_sets, self.val_sets)
         self.model = setup.build_model(
             config, self.train_sets[0].class_names, backend=backend, device=device, seed=seed
         )
@@ -246,7 +250,17 @@ class Trainer:
         return line
 
     def restore(self, saved: Saved) -> None:
-        """Goes on from a saved state, whichever backend wrote it."""
+        """Goes on from a saved state, whichever backend wrote it.
+
+        Raises:
+            UserError: the data have other classes than the saved run.
+        """
+        own = tuple(getattr(self.model, "class_names", None) or ())
+        if own and saved.class_names and own != saved.class_names:
+            raise UserError(
+                f"Invalid value for `data.train`. Expected the classes of the saved run, "
+                f"{_listed(saved.class_names)}. Received {_listed(own)}."
+            )
         nn.load_arrays(self.model, saved.weights)
         self.optimizer.load_state_arrays(saved.optimizer)
         self.progress = saved.progress
@@ -291,9 +305,13 @@ class Trainer:
 
         try:
             plot_run(self.folder.root)
-        except UserError as error:
-            # A run of a single step may have nothing to draw; that is no reason to fail.
+        except (UserError, RunFailedError) as error:
+            # The weights are saved; a missing picture is no reason to fail.
             self.say(f"no loss curve: {error}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{len(names)} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
 
 
 def _due(count: int, every: int) -> bool:

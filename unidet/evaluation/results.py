@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.outputs import make_parent
 from unidet.weights_convert.atomic import atomic_path
 
 #: COCO counts at most this many detections in an image.
@@ -78,10 +79,7 @@ def write_text(target: Path, text: str) -> None:
         UserError: the folder cannot be made.
         RunFailedError: the disk refused the write.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write {target}: {error.strerror}.") from error
+    make_parent(target)
     with atomic_path(target, overwrite=True) as temporary:
         temporary.write_text(text)
 

@@ -41,15 +41,21 @@ def read_metrics(run: str | Path) -> RunMetrics:
         run: the run's folder, or its ``metrics.jsonl``.
 
     Raises:
-        UserError: no such file, or a line in the middle that is not JSON.
+        UserError: no such file, another kind of file, or a line in the middle that is not JSON.
     """
     path = Path(run)
     if path.is_dir():
         path = path / METRICS_FILE
+    elif path.is_file() and path.suffix != ".jsonl":
+        raise UserError(f"Invalid run {path}. Expected the folder of a run, or its {METRICS_FILE}.")
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"Cannot read {path}. Expected the folder of a run, or its {METRICS_FILE}."
+        ) from error
     train: dict[str, dict[int, float]] = {}
     evaluation: dict[str, dict[int, float]] = {}
     metrics = RunMetrics(path.parent.resolve().name)

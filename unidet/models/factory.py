@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from unidet.backends import nn
 from unidet.errors import UserError, suggestion
+from unidet.models.argument_types import check_types
 from unidet.models.dialects import DIALECTS
 from unidet.models.fast_rcnn import FastRCNN
 from unidet.models.faster_rcnn import FasterRCNN
-from unidet.models.faster_rcnn_config import argument_names
+from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names
 from unidet.models.faster_rcnn_dialects import DIALECTS as TWO_STAGE_DIALECTS
 from unidet.models.resnet import BLOCKS, ResNetClassifier
 from unidet.models.retinanet import RetinaNet
@@ -81,6 +82,13 @@ def _classifiers() -> dict[str, ModelSpec]:
     }
 
 
+#: Dataclasses that declare the types of a constructor's arguments.
+_CONFIGS: dict[Any, type] = {
+    RetinaNet: RetinaNetConfig,
+    FasterRCNN: FasterRCNNConfig,
+    FastRCNN: FasterRCNNConfig,
+}
+
 #: Every model that :func:`create_model` makes.
 MODELS: dict[str, ModelSpec] = {**_retinanets(), **_two_stage(), **_classifiers()}
 
@@ -126,6 +134,8 @@ def create_model(
                 f"Invalid argument `{key}` for model {name}. Expected one of "
                 f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
             )
+    config = _CONFIGS.get(spec.constructor)
+    check_types(arguments, get_type_hints(config) if config else {})
     chosen = {**spec.defaults, **arguments}
     if isinstance(arguments.get("preprocess"), Mapping):
         chosen["preprocess"] = {**spec.defaults["preprocess"], **arguments["preprocess"]}

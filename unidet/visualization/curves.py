@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from unidet.data.images import write_bytes
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.compare import distinct_names
 from unidet.evaluation.run_log import METRICS_FILE, RunMetrics, read_metrics
+from unidet.outputs import check_output, make_parent
 
 #: Factor of the moving average.
 SMOOTHING = 0.9
@@ -78,7 +81,7 @@ def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
         _finish(axis, title, legend=len(names) > 1)
     figure.suptitle(run.name, fontsize=13)
     folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
-    return _save(figure, Path(out) if out is not None else folder / "loss_curve.png")
+    return save_figure(figure, Path(out) if out is not None else folder / "loss_curve.png")
 
 
 def plot_runs(
@@ -120,7 +123,7 @@ def plot_runs(
                     *run.evaluation[title], color=colour, marker="o", markersize=4, label=name
                 )
         _finish(axis, title, legend=True)
-    return _save(figure, Path(out))
+    return save_figure(figure, Path(out))
 
 
 def _shared_metric(runs: Sequence[RunMetrics], metric: str | None) -> str | None:
@@ -170,10 +173,32 @@ def _finish(axis: Axes, title: str, *, legend: bool) -> None:
         axis.legend(fontsize=8, frameon=False)
 
 
-def _save(figure: Figure, out: Path) -> Path:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot write {out}: {error}.") from error
+def check_picture(out: str | Path) -> Path:
+    """The path of a picture to draw, if it can be written.
+
+    Raises:
+        UserError: the suffix is unknown or the folder cannot be written.
+    """
+    known = FigureCanvasAgg.get_supported_filetypes()
+    suffix = Path(out).suffix.lower().removeprefix(".")
+    if suffix not in known:
+        raise UserError(
+            f"Invalid name of a picture. Expected it to end in one of "
+            f"{', '.join(f'.{name}' for name in known)}. Received {Path(out).name!r}."
+        )
+    check_output(out)
+    return Path(out)
+
+
+def save_figure(figure: Figure, out: Path) -> Path:
+    """Writes a figure in the format of the file's suffix, whole or not at all; makes the folder.
+
+    Raises:
+        UserError: the suffix is unknown or the folder cannot be written.
+        RunFailedError: the system refused the write, as on a full disk.
+    """
+    check_picture(out)
+    data = io.BytesIO()
+    figure.savefig(data, format=out.suffix.lower().removeprefix("."))
+    write_bytes(make_parent(out), data.getvalue())
     return out

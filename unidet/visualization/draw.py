@@ -13,6 +13,7 @@ import numpy as np
 
 from unidet.data import images
 from unidet.errors import UserError
+from unidet.outputs import make_parent
 from unidet.structures import Detections, Targets
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -50,12 +51,9 @@ def write_image(path: str | Path, image: np.ndarray) -> Path:
 
     Raises:
         UserError: the suffix is unknown or the folder cannot be written.
+        RunFailedError: the system refused the write, as on a full disk.
     """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write {target}: {error.strerror}.") from error
+    target = make_parent(path)
     images.write_image(target, image)
     return target
 

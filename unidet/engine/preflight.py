@@ -1,0 +1,87 @@
+"""What can be told to be wrong before the first step, so that nobody waits an epoch to learn it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from unidet.config import Config
+from unidet.errors import UserError, suggestion
+
+if TYPE_CHECKING:
+    from unidet.data import DetectionDataset
+
+
+def check_data(
+    config: Config, train_sets: Sequence[DetectionDataset], val_sets: Sequence[DetectionDataset]
+) -> list[str]:
+    """Looks at image files, boxes and classes.
+
+    Args:
+        config: of the run.
+        train_sets: data sets of one and the same classes.
+        val_sets: the validation set, or none.
+
+    Returns:
+        Warnings, one line each.
+
+    Raises:
+        UserError: a missing image file (unless bad ones are skipped), training data without
+            a box, or validation data of classes that the training data lacks.
+    """
+    from unidet.evaluation.run import label_categories
+
+    if config.data.on_bad == "error":
+        for dataset in (*train_sets, *val_sets):
+            dataset.check_files()
+    if not any(len(a) for dataset in train_sets for a in dataset.annotations):
+        names = ", ".join(dataset.name for dataset in train_sets)
+        raise UserError(
+            f"Invalid value for `data.train`. Expected data with at least one box. Received "
+            f"{names}: {sum(map(len, train_sets))} images, no boxes."
+        )
+    warnings = []
+    for dataset in val_sets:
+        label_categories(train_sets[0].class_names, dataset)
+        strange = [n for n in dataset.class_names if n not in train_sets[0].class_names]
+        if strange:
+            warnings.append(
+                f"warning: the training data do not know the class {strange[0]!r} of "
+                f"{dataset.name}; classes are taken in their order"
+            )
+        if not dataset.num_boxes:
+            warnings.append(f"warning: {dataset.name} holds no boxes, so its metrics will be -1")
+    return warnings
+
+
+def check_metrics(config: Config, *, evaluates: bool) -> None:
+    """Refuses names of metrics that no evaluation of the run will give.
+
+    Args:
+        config: of the run.
+        evaluates: whether there is a validation set.
+
+    Raises:
+        UserError: names the key.
+    """
+    from unidet.evaluation.coco import METRIC_NAMES
+
+    keys = {"train.best_metric": config.train.best_metric} if evaluates else {}
+    if config.schedule.kind == "plateau" and config.schedule.metric != "loss":
+        keys["schedule.metric"] = config.schedule.metric
+        if not evaluates:
+            raise UserError(
+                "Invalid value for `schedule.metric`. Expected 'loss', because there is no "
+                f"`data.val`. Received {config.schedule.metric!r}."
+            )
+    for key, name in keys.items():
+        known = (*METRIC_NAMES, "val_loss") if config.evaluation.losses else METRIC_NAMES
+        if name in known or (config.evaluation.losses and name.startswith("val_loss_")):
+            continue
+        hint = suggestion(name, known)
+        if name.startswith("val_loss"):
+            hint = " Set evaluation.losses=true to measure it."
+        raise UserError(
+            f"Invalid value for `{key}`. Expected one of {', '.join(known)}. "
+            f"Received {name!r}.{hint}"
+        )

@@ -1,0 +1,80 @@
+"""Are a model's arguments of the types that its config declares? YAML and JSON carry no types."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unidet.errors import UserError
+
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+}
+_NUMBERS = {int: (int, np.integer), float: (int, float, np.integer, np.floating)}
+
+
+def check_types(arguments: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Refuses the first argument whose type does not fit.
+
+    Args:
+        arguments: by name, as a user gave them.
+        hints: type of each argument; an argument without one passes.
+
+    Raises:
+        UserError: names the argument, what was expected and what was received.
+    """
+    for name, value in arguments.items():
+        if name in hints and not fits(value, hints[name]):
+            raise UserError(
+                f"Invalid value for `{name}`. Expected {describe(hints[name])}. "
+                f"Received {value!r} ({type(value).__name__})."
+            )
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value may stand where ``hint`` is declared; lists may stand for tuples.
+
+    A flat list may stand for a tuple of tuples: models take one entry for each level.
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in inner)
+    if origin is tuple:
+        return _fits_tuple(value, inner)
+    if isinstance(origin or hint, type) and issubclass(origin or hint, Mapping):
+        return isinstance(value, Mapping)
+    if hint in (int, float):
+        return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in _WORDS else True
+
+
+def _fits_tuple(value: Any, inner: tuple[Any, ...]) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        return False
+    if inner[-1] is not Ellipsis:
+        return len(value) == len(inner) and all(map(fits, value, inner))
+    item = inner[0]
+    flat = typing.get_args(item)[0] if typing.get_origin(item) is tuple else item
+    return all(fits(entry, item) or fits(entry, flat) for entry in value)
+
+
+def describe(hint: Any) -> str:
+    """A type in words, such as "a list of numbers or null"."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(option) for option in inner)
+    if origin is tuple:
+        plurals = {int: "integers", float: "numbers", str: "texts"}
+        count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
+        return f"a list of {count}{plurals.get(inner[0], 'lists of numbers')}"
+    if isinstance(origin or hint, type) and issubclass(origin or hint, Mapping):
+        return "a mapping of names to values"
+    return _WORDS.get(hint, str(hint))
