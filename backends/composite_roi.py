@@ -48,7 +48,7 @@ def roi_align_levels(
     for i, box in enumerate(boxes):
         level = 0 if levels is None else levels[i]
         height, width = shapes[level][2:]
-        rows, weights = _taps(box, height, width, options, options.scales[level])
+        rows, weights = taps(box, height, width, options, options.scales[level])
         rows = rows + (starts[level] + indices[i] * height * width)
         size = 1 << (rows.shape[1] - 1).bit_length()
         buckets.setdefault(size, []).append((i, rows, weights))
@@ -79,7 +79,7 @@ def _sums(table: Tensor, rows: list[np.ndarray], weights: list[np.ndarray], size
     return total
 
 
-def _taps(
+def taps(
     box: np.ndarray, height: int, width: int, options: kernels_roi.Options, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(cells, taps)`` pixels of an image and their weights."""

@@ -59,6 +59,15 @@ def library() -> ctypes.CDLL | None:
     except OSError:
         # Built for another machine or without its OpenMP runtime; `unidet doctor` reports it.
         return None
+    try:
+        return _declared(loaded)
+    except AttributeError:
+        # An older build, without one of the functions.
+        return None
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the signatures of its functions."""
     pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     signatures = {
         "nms": [pointer, pointer, size, real, pointer],

@@ -58,11 +58,11 @@ def _roi_align(
 ) -> Tensor:
     kernels_roi.check_shapes(features, boxes, indices, levels, options.scales)
     first = features[0]
-    turned_off = os.environ.get(kernels.ENVIRONMENT_VARIABLE) == "composite"
-    vendor = torchvision_ops() if first.is_cuda and not turned_off else None
+    kernel = _kernel()
+    vendor = torchvision_ops() if first.is_cuda and kernel != "composite" else None
     if vendor is not None:
         return _on_gpu(vendor, features, boxes, indices, levels, options)
-    if turned_off or first.is_cuda or not kernels.available():
+    if first.is_cuda or kernel != "compiled":
         host = (None if v is None else _host(v) for v in (boxes, indices, levels))
         return composite_roi.roi_align_levels(features, *host, options)
     # The kernel knows two dtypes; half types are computed in float32.
@@ -78,6 +78,14 @@ def _roi_align(
         options.aligned,
     )
     return cells.to(first.dtype)
+
+
+@torch.compiler.assume_constant_result
+def _kernel() -> str:
+    """Which form is wanted and there."""
+    if os.environ.get(kernels.ENVIRONMENT_VARIABLE) == "composite":
+        return "composite"
+    return "compiled" if kernels.available() else "absent"
 
 
 def _tensor(value: Tensor | np.ndarray, like: Tensor, dtype: torch.dtype) -> Tensor:
