@@ -84,3 +84,48 @@ def _input_differences(
 def plain(value: Any) -> Any:
     """Tuples as lists, at any depth, as JSON has them."""
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def in_words(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What a detector's weights were made for, topic by topic.
+
+    Args:
+        arguments: all arguments of a detector, as its config holds them.
+    """
+    get = arguments.get
+    labels = f"{arguments['num_classes']}, no background (sigmoid)"
+    if "background" in arguments:
+        labels = f"{arguments['num_classes']}, background {get('background')}"
+    if get("background_slot") == 0:
+        labels = f"{arguments['num_classes']} slots, slot 0 is the background"
+    words = {
+        "labels": labels,
+        "input": _input_in_words(arguments["preprocess"]),
+        "resize": _resize_in_words(arguments["preprocess"]),
+        "backbone": f"stride in the {'1x1' if get('stride_in_1x1') else '3x3'}, "
+        f"{get('norm')} norm, eps {get('norm_eps'):g}",
+    }
+    if "anchor_order" in arguments:
+        rounding = "rounded" if get("anchor_rounding") else "not rounded"
+        words["anchors"] = f"{get('anchor_order')}-outer, offset {get('anchor_offset')}, {rounding}"
+    words["boxes"] = f"std {' '.join(f'{v:g}' for v in get('box_std', ()))}"
+    if "roi_aligned" in arguments:
+        aligned = "aligned" if get("roi_aligned") else "not aligned"
+        points = get("roi_sampling_ratio") or "adaptive"
+        words["roi align"] = f"{get('roi_size')}x{get('roi_size')}, {aligned}, sampling {points}"
+        words["levels"] = f"rule of {get('roi_level_rule')}"
+    return words
+
+
+def _input_in_words(preprocess: Mapping[str, Any]) -> str:
+    mean, std = (
+        " ".join(f"{v * preprocess['scale']:.6g}" for v in preprocess[key])
+        for key in ("mean", "std")
+    )
+    return f"{preprocess['channel_order'].upper()} of 0 to 255, mean {mean}, std {std}"
+
+
+def _resize_in_words(preprocess: Mapping[str, Any]) -> str:
+    pad = f"padded to multiples of {preprocess['pad_divisor']}"
+    sides = f"{preprocess['min_size']} to {preprocess['max_size']} px"
+    return f"rule of {preprocess['resize']}, {sides}, {pad}"

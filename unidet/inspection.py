@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unidet.conventions import in_words
+from unidet.errors import UserError
 from unidet.weights_convert import (
+    FAMILIES,
     CheckpointError,
     ContainerInfo,
     State,
@@ -17,7 +21,7 @@ from unidet.weights_convert import (
     peel,
     read_container,
 )
-from unidet.weights_convert.families import looks_like
+from unidet.weights_convert.families import looks_like, with_style
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -38,6 +42,7 @@ class Inspection:
         values: Number of values in all tensors.
         parameters: Values without batch-norm statistics.
         dtypes: Number of tensors by dtype.
+        conventions: What its numbers depend on and names do not show, by topic.
         report: What an import would do with every tensor; None outside the families.
         problem: Why an import would fail, or "".
     """
@@ -55,6 +60,7 @@ class Inspection:
     dtypes: dict[str, int]
     report: TensorReport | None = field(repr=False)
     problem: str = ""
+    conventions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON document."""
@@ -70,6 +76,7 @@ class Inspection:
             "parameters": self.parameters,
             "dtypes": self.dtypes,
             "problem": self.problem,
+            "conventions": self.conventions,
             "tensors": [
                 {"name": name, "shape": list(shape), "dtype": dtype}
                 for name, shape, dtype in self.tensors
@@ -93,7 +100,10 @@ class Inspection:
             rows.append(("found under", ".".join((*self.wrapper, self.prefix)).rstrip(".")))
         if self.extras:
             rows.append(("beside them", ", ".join(self.extras)))
+        rows += list(self.conventions.items())
         rows += [("note", note) for note in self.container.notes]
+        if self.report is not None and not table:  # the table has them at its end
+            rows += [("note", note) for note in self.report.notes]
         if self.problem:
             rows.append(("problem", self.problem))
         lines = [f"{title:<12}{value}" for title, value in rows]
@@ -148,6 +158,7 @@ def _describe_native(found: Inspection, info: ContainerInfo) -> None:
     try:
         metadata = json.loads(info.metadata["unidet"])
         found.model = str(metadata["model"]["name"])
+        found.conventions = _conventions(metadata["model"])
         found.content = f"a checkpoint of unidet, format {metadata['format_version']}"
     except (ValueError, KeyError, TypeError):
         found.content = "a file of unidet that is no checkpoint (training state, or damaged)"
@@ -155,13 +166,29 @@ def _describe_native(found: Inspection, info: ContainerInfo) -> None:
 
 def _describe_published(found: Inspection, state: State, source: str) -> None:
     try:
-        family = detect_family(state.arrays, source=source)
+        family, remark = with_style(
+            detect_family(state.arrays, source=source), FAMILIES, state.extras
+        )
     except CheckpointError:
         return
     found.family = family.name
     try:
         mapped = family.to_native(state.arrays, strict=False, source=source)
         found.model, found.report = mapped.description["name"], mapped.report
+        found.conventions = _conventions(mapped.description)
+        mapped.report.notes[:0] = [remark] if remark else []
         mapped.report.require(source)
     except CheckpointError as error:
         found.problem = str(error)
+
+
+def _conventions(description: Mapping[str, Any]) -> dict[str, str]:
+    """In words; empty for a classifier, and for a model that this version does not know."""
+    from unidet.importing import full_arguments
+
+    if description["name"].startswith("resnet"):
+        return {}
+    try:
+        return in_words(full_arguments(description))
+    except (UserError, ValueError, TypeError, KeyError):
+        return {}

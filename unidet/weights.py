@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from unidet.weights_convert import (
     peel,
     read_container,
 )
+from unidet.weights_convert.families import refuse_clip
 
 #: State that other files lack and that a model can go without: it keeps or starts its own.
 _OPTIONAL = ("num_batches_tracked", "loss_divisor")
@@ -69,6 +70,8 @@ def load_weights(
     target = nn.state_arrays(model)
     # A file of the model's own names needs no family: published names share few with them.
     shared = len(target.keys() & state.arrays.keys())
+    if shared:
+        refuse_clip(state.arrays, target, source=str(path))
     if family is None and 2 * shared > len(target):
         title = f"{getattr(model, 'model_name', type(model).__name__)}, its own names"
         arrays = state.arrays
@@ -95,10 +98,13 @@ def _published(
         found = detect_family(state, source=path, extras=content.extras)
     if found.dialect is None and not hasattr(model, "fc"):
         arrays, inner = backbone_state(state, source=path)
+        place = _last_stage(model)
+        arrays = {place(name): array for name, array in arrays.items()}
         title = f"{found.title}, into the backbone"
         notes = list(inner.notes)
     else:
         # Whether tensors fit is judged against the model below, not against the origin.
+        place = str
         mapped = found.to_native(state, strict=False, source=path)
         arrays, inner = dict(mapped.arrays), mapped.report
         title = f"{found.title}, into {getattr(model, 'model_name', type(model).__name__)}"
@@ -113,12 +119,19 @@ def _published(
             )
             warnings.warn(text, ConventionWarning, stacklevel=3)
             notes.append(text)
-    renamed = {row.target: row.source for row in inner.rows if row.target and row.source}
+    renamed = {place(row.target): row.source for row in inner.rows if row.target and row.source}
     for row in inner.with_status("unexpected"):
         # Names that the origin itself does not have stay what they are: unexpected.
         if row.source is not None:
             arrays.setdefault(row.source, state[row.source])
     return title, arrays, renamed, notes
+
+
+def _last_stage(model: Any) -> Callable[[str], str]:
+    """Where a backbone's tensors belong: a detector on C4 has the last stage in its head."""
+    if "head.res5.0.conv1.weight" not in nn.shapes(model):
+        return str
+    return lambda name: name.replace("backbone.layer4.", "head.res5.", 1)
 
 
 def _fit(

@@ -57,6 +57,16 @@ def golden(data: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     return state, meta, module.published(state, meta.get("container"))
 
 
+def golden_tensors(data: Path, name: str, keys: list[str]) -> dict[str, np.ndarray]:
+    """A few tensors of a peer."""
+    module = _golden_module(data / "golden")
+    folder = data / "golden" / "given" / name
+    meta = json.loads((folder / "meta.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    scale = {key: value for key, value in meta.get("scale", {}).items() if key in keys}
+    return module.golden_state({key: manifest[key] for key in keys}, meta["seed"], scale)
+
+
 def hollow(data: Path, name: str) -> dict[str, np.ndarray]:
     """Names and shapes of a peer's file over a single value each: no memory, no time."""
     manifest = json.loads((data / "golden" / "given" / name / "manifest.json").read_text())

@@ -12,7 +12,7 @@ from unidet.errors import suggestion
 from ..errors import CheckpointError
 from .family import Family, Form, Mapped
 from .known import FAMILIES
-from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state
+from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip
 from .styles import contradiction, with_style, written_config
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "detect_family",
     "family_named",
     "looks_like",
+    "refuse_clip",
     "with_style",
     "written_config",
 ]

@@ -107,6 +107,27 @@ def place_all(
     return state
 
 
+def refuse_clip(state: Arrays, target: Arrays | None = None, *, source: str = "the file") -> None:
+    """Keeps a ResNet of CLIP out of one of torchvision's, most of whose names and shapes it has.
+
+    Args:
+        state: Tensors of the file.
+        target: Tensors of the model; None: a ResNet of torchvision's.
+        source: Name of the file, for messages.
+
+    Raises:
+        CheckpointError: the file's first convolution is CLIP's and the model's is not.
+    """
+    for name in ("conv1.weight", "visual.conv1.weight", "backbone.conv1.weight"):
+        if name not in state or state[name].shape != CLIP_STEM:
+            continue
+        if target is None or (name in target and target[name].shape != CLIP_STEM):
+            raise CheckpointError(
+                f"Invalid checkpoint {source}. Expected a ResNet in torchvision's layout. Received "
+                f"one of CLIP. {CLIP_ADVICE}."
+            )
+
+
 def backbone_state(
     state: Arrays, *, prefix: str = "backbone.", source: str = "the file"
 ) -> tuple[dict[str, np.ndarray], TensorReport]:
@@ -125,11 +146,7 @@ def backbone_state(
         StateMismatchError: it is no ResNet of this layout.
     """
     shapes = {name: array.shape for name, array in state.items()}
-    if CLIP_STEM in (shapes.get("conv1.weight"), shapes.get("visual.conv1.weight")):
-        raise CheckpointError(
-            f"Invalid checkpoint {source}. Expected a ResNet in torchvision's layout. Received "
-            f"one of CLIP. {CLIP_ADVICE}."
-        )
+    refuse_clip(state, source=source)
     expected = resnet_shapes(infer_depth(shapes), prefix=prefix)
     report = TensorReport(f"ResNet-{infer_depth(shapes)} backbone")
     body = {}
