@@ -35,9 +35,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="COCO-form JSON file, or the folder of a VOC data set")
-    parser.add_argument("--images", help="folder of the images")
-    parser.add_argument("--split", help="VOC only: name of a list in ImageSets/Main")
-    parser.add_argument("--classes", help="keep these, in order, separated by commas")
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of the images (default: beside the annotations)"
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", help="VOC only: name of a list in ImageSets/Main, such as train"
+    )
+    parser.add_argument(
+        "--classes", metavar="A,B", help="keep only these classes, in this order (default: all)"
+    )
 
 
 def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,9 +54,13 @@ def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("annotations", nargs="+", help="COCO-form JSON files, or VOC folders")
     parser.add_argument(
-        "--images", help="folder of the images; without it those of JSON files are not looked at"
+        "--images",
+        metavar="DIR",
+        help="folder of the images; without it those of JSON files are not looked at",
     )
-    parser.add_argument("--split", help="VOC only: name of a list in ImageSets/Main")
+    parser.add_argument(
+        "--split", metavar="NAME", help="VOC only: name of a list in ImageSets/Main, such as train"
+    )
     parser.add_argument("--no-decode", action="store_true", help="only look whether images exist")
     parser.add_argument(
         "--all", action="store_true", help="print every finding, not five of a kind"
@@ -68,9 +78,13 @@ def _add_subset(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_source(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="COCO-form JSON to write")
     share = parser.add_mutually_exclusive_group(required=True)
-    share.add_argument("--percent", type=float, help="share of the images, above 0, at most 100")
-    share.add_argument("--count", type=int, help="number of images")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
+    share.add_argument(
+        "--percent", type=float, metavar="P", help="percent of the images, above 0, at most 100"
+    )
+    share.add_argument("--count", type=int, metavar="N", help="number of images")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the draw (default 0)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
 
 
@@ -84,7 +98,10 @@ def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_source(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="COCO-form JSON to write")
     parser.add_argument(
-        "--on-bad", choices=("error", "skip"), default="error", help="what to do with bad entries"
+        "--on-bad",
+        choices=("error", "skip"),
+        default="error",
+        help="stop at a bad entry, or leave it out and list it (default: error)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
 
@@ -96,14 +113,43 @@ def _add_scenes(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Writes OUT/images and OUT/annotations.json.",
     )
     parser.add_argument("out", help="folder to make")
-    parser.add_argument("--count", type=int, default=64, help="number of pictures (default 64)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(240, 320), metavar=("H", "W"), help="in pixels"
+        "--count", type=int, default=64, metavar="N", help="number of pictures (default 64)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the series (default 0)")
-    parser.add_argument("--start", type=int, default=0, help="number of the first picture")
-    parser.add_argument("--classes", help="shapes to draw, separated by commas")
-    parser.add_argument("--max-objects", type=int, default=6, help="most objects in a picture")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(240, 320),
+        metavar=("H", "W"),
+        help="height and width in pixels, 64 or more (default 240 320)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the series: the same one draws the same pictures (default 0)",
+    )
+    parser.add_argument(
+        "--start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first picture of the series; other numbers, other pictures (default 0)",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="A,B",
+        help="shapes to draw, among disc, ring, square, triangle, star, cross (default: all)",
+    )
+    parser.add_argument(
+        "--max-objects",
+        type=int,
+        default=6,
+        metavar="N",
+        help="most objects in a picture (default 6)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier scenes in OUT")
 
 

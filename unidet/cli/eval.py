@@ -25,27 +25,60 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="checkpoint of unidet")
     parser.add_argument(
-        "--data", metavar="ANN", help="annotations; for voc ROOT/ImageSets/Main/SPLIT.txt"
+        "--data",
+        metavar="ANN",
+        help="annotation file (JSON); for VOC the list ROOT/ImageSets/Main/SPLIT.txt",
     )
     parser.add_argument("--images", metavar="DIR", help="folder of the images")
-    parser.add_argument("--format", choices=("coco", "voc"), default="coco", help="default: coco")
-    parser.add_argument("--backend", choices=("torch", "jittor"), help="framework to run on")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="reading threads")
     parser.add_argument(
-        "--max-detections", type=int, default=100, metavar="N", help="per image; default: 100"
+        "--format",
+        choices=("coco", "voc"),
+        default="coco",
+        help="form of the annotations (default: coco)",
     )
-    parser.add_argument("--json", metavar="OUT", help="write metrics of the whole and each class")
+    parser.add_argument(
+        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="threads that read images ahead (default: 0)",
+    )
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        default=100,
+        metavar="N",
+        help="most detections kept for each image (default: 100)",
+    )
+    parser.add_argument(
+        "--json", metavar="OUT", help="write the metrics, overall and of each class"
+    )
     parser.add_argument("--results", metavar="OUT", help="write the detections in COCO result form")
     parser.add_argument(
         "--pictures", metavar="DIR", help="draw ground truth and predictions side by side"
     )
     parser.add_argument(
-        "--max-pictures", type=int, default=50, metavar="N", help="default: 50; 0 means all"
+        "--max-pictures",
+        type=int,
+        default=50,
+        metavar="N",
+        help="most pictures drawn; 0: all (default: 50)",
     )
     parser.add_argument(
-        "--score-threshold", type=float, default=0.3, metavar="T", help="of the pictures alone"
+        "--score-threshold",
+        type=float,
+        default=0.3,
+        metavar="T",
+        help="least score of a drawn detection, 0 to 1; the metrics use all (default: 0.3)",
     )
     parser.add_argument("--check-results", metavar="F", help="check this file in place of a model")
 

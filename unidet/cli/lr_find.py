@@ -28,10 +28,16 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     add_config_arguments(parser)
-    parser.add_argument("--lowest", type=float, default=1e-7, metavar="LR", help="first rate")
-    parser.add_argument("--highest", type=float, default=1.0, metavar="LR", help="last rate")
+    parser.add_argument(
+        "--lowest", type=float, default=1e-7, metavar="LR", help="first rate (default: 1e-7)"
+    )
+    parser.add_argument(
+        "--highest", type=float, default=1.0, metavar="LR", help="last rate (default: 1)"
+    )
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps (default: 100)")
-    parser.add_argument("--out", default="lr_find.png", metavar="F", help="picture to write")
+    parser.add_argument(
+        "--out", default="lr_find.png", metavar="F", help="picture to write (default: lr_find.png)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

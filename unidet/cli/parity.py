@@ -29,9 +29,18 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--image", metavar="F", help="photo in place of the seeded images")
     parser.add_argument("--json", metavar="OUT", help="write the certificate (*.parity.json)")
     parser.add_argument(
-        "--backends", default="torch,jittor", metavar="A,B", help="default: torch,jittor"
+        "--backends",
+        default="torch,jittor",
+        metavar="A,B",
+        help="reference and candidate (default: torch,jittor)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and images")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of fresh weights and of the images (default: 0)",
+    )
     parser.add_argument(
         "--no-gradients", action="store_true", help="leave out losses and gradients"
     )

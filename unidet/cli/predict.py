@@ -19,12 +19,22 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of unidet")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photo, or folder of photos")
-    parser.add_argument("--out", default="predictions", metavar="DIR", help="default: predictions")
     parser.add_argument(
-        "--score-threshold", type=float, default=0.3, metavar="T", help="default: 0.3"
+        "--out", default="predictions", metavar="DIR", help="folder to write (default: predictions)"
     )
-    parser.add_argument("--backend", choices=("torch", "jittor"), help="framework to run on")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.3,
+        metavar="T",
+        help="least score of a detection, 0 to 1 (default: 0.3)",
+    )
+    parser.add_argument(
+        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON alone")
 
 

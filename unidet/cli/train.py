@@ -13,7 +13,7 @@ QUICKSTART = "quickstart"
 
 _EPILOG = """\
 examples:
-  unidet train                              quickstart: a small RetinaNet on generated scenes
+  unidet train --backend torch              quickstart: a small RetinaNet on generated scenes
   unidet train retinanet_r18_bccd --backend jittor --set data.root=/data/bccd
   unidet train my.yaml --set train.epochs=20 --set optimizer.lr=5e-4 --work-dir runs/lr5e-4
   unidet train --work-dir runs/lr5e-4 --resume             go on after a kill or a crash
@@ -47,7 +47,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change one key of the config, repeatable; the value is YAML",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="takes the place of train.seed")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the run (default: train.seed of the config)"
+    )
 
 
 def add_parser(subparsers: Any) -> None:
@@ -80,7 +82,9 @@ def add_parser(subparsers: Any) -> None:
         "--print-config", action="store_true", help="print the resolved config and leave"
     )
     parser.add_argument(
-        "--keys", action="store_true", help="print every key of a config with its meaning and leave"
+        "--keys",
+        action="store_true",
+        help="print every key of a config, its meaning and [default], and leave",
     )
 
 

@@ -128,7 +128,11 @@ def keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
             yield from keys(hints[field.name], path)
             continue
         default = None if field.default is dataclasses.MISSING else field.default
-        yield path, default, field.metadata.get("doc", "")
+        choices = field.metadata["limits"].choices
+        yield path, default, field.metadata["doc"] + (f" ({', '.join(choices)})" if choices else "")
+        entry = (*typing.get_args(hints[field.name]), None)[0]
+        if isinstance(entry, type) and dataclasses.is_dataclass(entry):
+            yield from keys(entry, f"{path}.0")
 
 
 def _hints(kind: Any) -> dict[str, Any]:

@@ -29,17 +29,19 @@ _COLOURS = (
 
 
 def moving_average(values: np.ndarray, factor: float = SMOOTHING) -> np.ndarray:
-    """Exponential moving average, ``m = factor * m + (1 - factor) * v``.
+    """Exponential moving average: each earlier value weighs ``factor`` times as much as the next.
 
-    It starts at the first value, as if that had gone on for ever. Values that are not finite
-    leave the average as it was.
+    Divided by the sum of the weights, so that the first value does not count for more than its
+    share and the curve of a short run follows its losses. Values that are not finite leave the
+    average as it was.
     """
-    smooth = np.empty(len(values), np.float64)
-    mean = math.nan
+    smooth = np.full(len(values), np.nan)
+    total = weight = 0.0
     for index, value in enumerate(values):
         if math.isfinite(value):
-            mean = value if math.isnan(mean) else factor * mean + (1 - factor) * value
-        smooth[index] = mean
+            total, weight = factor * total + value, factor * weight + 1
+        if weight:
+            smooth[index] = total / weight
     return smooth
 
 
@@ -78,7 +80,7 @@ def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
             else:
                 marker = "o" if source is run.evaluation else None
                 axis.plot(steps, values, color=colour, marker=marker, markersize=4, label=label)
-        _finish(axis, title, legend=len(names) > 1)
+        _finish(axis, title, legend=len(names) > 1, last=_last_step([run]))
     figure.suptitle(run.name, fontsize=13)
     folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
     return save_figure(figure, Path(out) if out is not None else folder / "loss_curve.png")
@@ -122,7 +124,7 @@ def plot_runs(
                 axis.plot(
                     *run.evaluation[title], color=colour, marker="o", markersize=4, label=name
                 )
-        _finish(axis, title, legend=True)
+        _finish(axis, title, legend=True, last=_last_step(runs))
     return save_figure(figure, Path(out))
 
 
@@ -161,8 +163,15 @@ def _loss(
         axis.axvline(steps[~finite][0], color=colour, linestyle=":", linewidth=1.2)
 
 
-def _finish(axis: Axes, title: str, *, legend: bool) -> None:
+def _last_step(runs: Sequence[RunMetrics]) -> float:
+    series = [s for run in runs for part in (run.train, run.evaluation) for s in part.values()]
+    return max(float(steps[-1]) for steps, _ in series)
+
+
+def _finish(axis: Axes, title: str, *, legend: bool, last: float) -> None:
     axis.set_title(title, fontsize=11)
+    # The same steps in every panel, so that an evaluation stands below the loss it belongs to.
+    axis.set_xlim(0, 1.03 * max(last, 1.0))
     axis.set_xlabel("step")
     axis.grid(True, color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)
