@@ -112,9 +112,9 @@ def host_regions(
     boxes = np.ascontiguousarray(boxes, dtype)
     if not np.isfinite(boxes).all():
         raise ValueError(_FAILURES[-3])
-    numbers = [_numbers("indices", indices, images)]
-    numbers.append(None if levels is None else _numbers("levels", levels, maps))
-    return boxes, numbers[0], numbers[1]
+    image_numbers = _numbers("indices", indices, images)
+    map_numbers = None if levels is None else _numbers("levels", levels, maps)
+    return boxes, image_numbers, map_numbers
 
 
 def _numbers(name: str, values: np.ndarray, count: int) -> np.ndarray:

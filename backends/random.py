@@ -11,6 +11,7 @@ import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def within(*site: int | str) -> Iterator[None]:
 def local_stream(*site: int | str) -> np.random.Generator:
     """:func:`stream` of the place that :func:`at` names (seed 0 outside of it) and ``site``."""
     seed, *place = _place.get()
-    return stream(operator.index(seed), *place, *site)
+    return stream(cast(int, seed), *place, *site)
 
 
 def seed_framework(seed: int, *site: int | str, backend: str | None = None) -> None:

@@ -71,7 +71,9 @@ def main() -> None:
             sections[name] = f"\n```text\n{run(name).strip()}\n```\n\nMeasured on {machine()}\n\n"
         elif name in before:
             sections[name] = before[name]
-    text = "# Measurements\n\nWritten by `make bench`; each script says what it measures and how.\n\n"
+    text = (
+        "# Measurements\n\nWritten by `make bench`; each script says what it measures and how.\n\n"
+    )
     text += "".join(f"## {name}\n{body}" for name, body in sections.items())
     PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
 

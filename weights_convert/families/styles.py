@@ -19,7 +19,9 @@ def config_text(extras: Mapping[str, Any]) -> str | None:
         extras: What the file holds beside the weights.
     """
     meta = extras.get("meta")
-    for key in _CONFIG_KEYS if isinstance(meta, Mapping) else ():
+    if not isinstance(meta, Mapping):
+        return None
+    for key in _CONFIG_KEYS:
         value = meta.get(key)
         if isinstance(value, str) and value.strip():
             return value
