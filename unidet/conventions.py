@@ -128,4 +128,6 @@ def _input_in_words(preprocess: Mapping[str, Any]) -> str:
 def _resize_in_words(preprocess: Mapping[str, Any]) -> str:
     pad = f"padded to multiples of {preprocess['pad_divisor']}"
     sides = f"{preprocess['min_size']} to {preprocess['max_size']} px"
+    if preprocess["resize"] == "none":
+        return f"none, {pad}"
     return f"rule of {preprocess['resize']}, {sides}, {pad}"

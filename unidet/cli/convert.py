@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Moves checkpoints. Files are read without PyTorch and Jittor, and none of their code runs.
-Every tensor keeps its bytes; each command prints what became of every tensor with --table.
+Every tensor keeps its bytes; import, export and inspect list every tensor with --table.
 """
 
 
