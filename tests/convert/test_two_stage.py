@@ -457,3 +457,21 @@ def test_the_command_line(
         main(["convert", "export", str(native), str(tmp_path / "c.pth"), "--to", "mmdet_retinanet"])
         == 2
     )
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_tensors_and_parameters_are_as_many_as_published(sample_data: Path, peer: str) -> None:
+    state = hollow(sample_data, peer)
+    family = FAMILIES[PEERS[peer][0]]
+    mapped = family.to_native(state)
+    assert len(state) == PEERS[peer][2]
+    norms = {key[: -len("running_var")] for key in mapped.arrays if key.endswith("running_var")}
+    count = sum(
+        array.size
+        for key, array in mapped.arrays.items()
+        if key.endswith(("weight", "bias"))
+        # Frozen norms are no parameters, but for mmdetection.
+        and not (family.frozen_norm and key[: key.rindex(".") + 1] in norms)
+    )
+    meta = json.loads((sample_data / "golden/given" / peer / "meta.json").read_text())
+    assert count == meta["parameters"]
