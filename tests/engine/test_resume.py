@@ -202,3 +202,22 @@ def test_resume_from_another_run_leaves_it_alone(
     assert load_state(find_state(second)).progress.step == 12
     with pytest.raises(UserError, match="not empty"):
         train(config, work_dir=second, resume=first, **options)
+
+
+def test_other_classes_than_the_saved_run_are_refused(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    names = ["disc", "ring", "star"]
+    options: dict[str, Any] = {"backend": "torch", "work_dir": tmp_path / "run", "quiet": True}
+    scenes = {"train_images": 4, "val_images": 2, "height": 64, "width": 64}
+    for classes in (names, names[::-1]):
+        config = toy.config(
+            tmp_path / classes[0],
+            data={"scenes": {**scenes, "classes": classes}},
+            train={"epochs": 1 if classes is names else 2},
+        )
+        if classes is names:
+            train(config, **options)
+            continue
+        with pytest.raises(UserError, match=r"`data.train`.*disc, ring, star.*star, ring, disc"):
+            train(config, resume=True, **options)
+    assert load_state(find_state(tmp_path / "run")).progress.epoch == 1
