@@ -196,7 +196,7 @@ class FastRCNN(nn.Module):
         Raises:
             ValueError: no proposals, or of a wrong shape.
         """
-        outputs = self.extract(images, image_sizes)
+        outputs: dict[str, Any] = self.extract(images, image_sizes)
         del outputs["levels"]
         if proposals is None:
             raise ValueError(

@@ -63,7 +63,7 @@ class FasterRCNN(FastRCNN):
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         """As ``FastRCNN``; the proposal network starts from a narrow normal distribution."""
-        values = super().initial_values(draw)
+        values: dict[str, np.ndarray] = super().initial_values(draw)
         for name, shape in convolution_shapes(self).items():
             if name.startswith("rpn."):
                 bias = name.endswith(".bias")
@@ -93,9 +93,9 @@ class FasterRCNN(FastRCNN):
             numbers. In evaluation mode also what ``FastRCNN.forward`` returns, and
             ``proposal_scores``, probabilities ``(n,)`` of each image.
         """
-        outputs = self.extract(images, image_sizes)
-        logits, deltas = self.rpn(outputs.pop("levels"))
-        outputs = {"rpn_logits": logits, "rpn_deltas": deltas, **outputs}
+        maps = self.extract(images, image_sizes)
+        logits, deltas = self.rpn(maps.pop("levels"))
+        outputs = {"rpn_logits": logits, "rpn_deltas": deltas, **maps}
         if proposals is not None:
             outputs["proposals"] = self.check_proposals(proposals, len(outputs["image_sizes"]))
         if not self.training:

@@ -80,7 +80,7 @@ class FPN(nn.Module):
         Args:
             features: as many as ``in_channels``, ``(N, C, h, w)`` each.
         """
-        merged = _apply(self.lateral, self.lateral_norm, features)
+        merged: list[Any] = _apply(self.lateral, self.lateral_norm, features)
         for i in range(len(merged) - 2, -1, -1):
             merged[i] = merged[i] + self._upsampled(merged[i + 1], merged[i])
         levels = _apply(self.output, self.output_norm, merged)

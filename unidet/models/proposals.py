@@ -74,10 +74,10 @@ class ProposalSelector:
         sides = boxes[:, 2:] - boxes[:, :2]
         # Comparisons with NaN are false, so what diverged drops out.
         good = ((sides > 0) & (sides >= self.min_side)).all(axis=1) & np.isfinite(sides).all(axis=1)
-        good &= np.isfinite(scores)
+        good = good & np.isfinite(scores)
         if self.score_threshold > 0:
             share = min(self.score_threshold, 1 - 1e-7)
-            good &= scores >= math.log(share / (1 - share))
+            good = good & (scores >= math.log(share / (1 - share)))
         return good
 
 

@@ -93,7 +93,7 @@ class RoIPostProcess:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = self.rows
         foreground = scores[:, rows.first : rows.first + self.num_labels]
-        good = foreground > self.score_threshold  # false for NaN
+        good: np.ndarray = foreground > self.score_threshold  # false for NaN
         if rows.background - rows.first in range(self.num_labels):
             good[:, rows.background - rows.first] = False  # a slot among the labels
         which, labels = np.nonzero(good)

@@ -132,7 +132,7 @@ def rpn_targets(
     for i, (target, size) in enumerate(zip(targets, image_sizes)):
         matched = matcher(anchors_xyxy, target)
         if border is not None:
-            matched[~inside_image(anchors_xyxy, size, border)] = IGNORED
+            matched = np.where(inside_image(anchors_xyxy, size, border), matched, IGNORED)
         positive, negative = sampler(matched, random.local_stream("rpn", i))
         found.append(positive)
         owners.append(target.boxes_xyxy[matched[positive]])
