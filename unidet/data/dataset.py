@@ -102,6 +102,7 @@ class DetectionDataset:
         annotations: one entry for each image.
         skipped: what a reader with ``on_bad="skip"`` left out, one line each.
         categories: entries of the annotation file, in the order of ``category_ids``.
+        proposals: ``(n, 4)`` float32 of each image in pixels of the original, or none at all.
     """
 
     name: str
@@ -111,6 +112,7 @@ class DetectionDataset:
     annotations: list[Annotations]
     skipped: list[str] = field(default_factory=list)
     categories: list[dict[str, Any]] = field(default_factory=list)
+    proposals: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.annotations):
@@ -179,6 +181,7 @@ class DetectionDataset:
             category_ids=self.category_ids,
             annotations=[self.annotations[i] for i in indices],
             categories=self.categories,
+            proposals=[self.proposals[i] for i in indices] if self.proposals else [],
         )
 
     def to_coco(self) -> dict[str, Any]:

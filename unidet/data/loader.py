@@ -14,6 +14,7 @@ from unidet.data.dataset import DetectionDataset
 from unidet.data.iterator import BatchIterator
 from unidet.data.order import count_batches, plan_batches, take_shard
 from unidet.data.preprocess import Preprocess, Sample
+from unidet.data.proposals import with_proposals, without_proposals
 from unidet.data.resize import SIDE_RULES
 from unidet.data.transforms import Augmentation, RandomResize, clip_targets, scale_targets
 from unidet.errors import UserError
@@ -104,6 +105,13 @@ class Loader:
                 f"No full batch: {len(self._images)} images, batch size {batch_size}, drop_last. "
                 "Expected a smaller batch or drop_last off."
             )
+        with_some = [bool(d.proposals) for d in self.datasets]
+        if any(with_some) and not all(with_some):
+            lacking = self.datasets[with_some.index(False)].name
+            raise UserError(
+                "Invalid value for `proposals`. Expected them for all data sets that are mixed, or "
+                f"for none. Received none for {lacking}."
+            )
         self._cache = ImageCache(int(cache_gigabytes * 1e9) if cache_images else 0)
         self._ratios = (
             [self.datasets[d].aspect_ratio(i) for d, i in self._images]
@@ -190,7 +198,10 @@ class Loader:
                 logger.warning("Image left out: %s", error)
             return None
         original = (image.shape[0], image.shape[1])
-        targets = clip_targets(dataset.targets(index), original, self.min_box_size)
+        targets = dataset.targets(index)
+        if dataset.proposals:
+            targets = with_proposals(targets, dataset.proposals[index])
+        targets = clip_targets(targets, original, self.min_box_size)
         rng = stream(self.seed, "augment", epoch, number)
         min_size = None
         for resize in self._resizes:
@@ -199,13 +210,18 @@ class Loader:
             image, targets = augment(image, targets, rng)
         before = (image.shape[0], image.shape[1])
         chw, size, (sy, sx) = self.preprocess.apply(image, min_size=min_size)
+        targets = clip_targets(scale_targets(targets, (sy, sx)), size, 0.0)
+        proposals = None
+        if dataset.proposals:
+            targets, proposals = without_proposals(targets)
         return Sample(
             image=chw,
             original_size=original,
             scale=(sy * before[0] / original[0], sx * before[1] / original[1]),
-            targets=clip_targets(scale_targets(targets, (sy, sx)), size, 0.0),
+            targets=targets,
             image_id=dataset.images[index].id,
             dataset_id=dataset_id,
+            proposals=proposals,
         )
 
 

@@ -39,6 +39,7 @@ class Sample:
         targets: boxes in pixels of ``image``.
         image_id: of the annotation file.
         dataset_id: index of the data set.
+        proposals: ``(n, 4)`` float32 in pixels of ``image``, or None.
     """
 
     image: np.ndarray
@@ -47,6 +48,7 @@ class Sample:
     targets: Targets
     image_id: int = 0
     dataset_id: int = 0
+    proposals: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class Preprocess:
             targets=[s.targets for s in samples],
             image_ids=[s.image_id for s in samples],
             dataset_ids=[s.dataset_id for s in samples],
+            proposals=[s.proposals for s in samples if s.proposals is not None],
         )
 
     def batch(self, images: Sequence[np.ndarray]) -> Batch:

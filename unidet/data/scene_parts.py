@@ -119,12 +119,38 @@ def _curve(rng: Rng, canvas: np.ndarray, color: tuple[float, ...]) -> None:
     cv2.polylines(canvas, [points], False, color, thick, cv2.LINE_AA)
 
 
+#: Ends of the strokes of a letter in a cell one wide and two high, y downwards: the seven of a
+#: digital clock (a to g) and two diagonals.
+_STROKES = {
+    "a": ((0, 0), (1, 0)),
+    "b": ((1, 0), (1, 1)),
+    "c": ((1, 1), (1, 2)),
+    "d": ((0, 2), (1, 2)),
+    "e": ((0, 1), (0, 2)),
+    "f": ((0, 0), (0, 1)),
+    "g": ((0, 1), (1, 1)),
+    "x": ((0, 0), (1, 2)),
+    "y": ((1, 0), (0, 2)),
+}
+_LETTERS = (
+    *("abcefg", "abcdefg", "adefg", "aefg", "acdef", "bcefg", "efxy", "bcefgx", "bcefx", "abefg"),
+    *("abefgx", "acdfg", "bcefy", "ady", "abdeg", "abcdg", "bcfg", "acdfx", "abc"),
+)
+
+
 def _glyph(rng: Rng, canvas: np.ndarray, color: tuple[float, ...]) -> None:
+    # Not OpenCV's text: its letters change with the version, and with them the scenes of a seed.
     h, w = canvas.shape[:2]
-    text = "".join(rng.choice(list("ABEFGHKMNPRSWZ23457"), int(rng.integers(1, 4))))
-    at = (int(rng.uniform(0, 0.9) * w), int(rng.uniform(0.1, 1) * h))
-    size = h / 480 * rng.uniform(0.6, 2.2)
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, color, max(1, h // 160), 16)
+    letters = rng.choice(_LETTERS, int(rng.integers(1, 4)))
+    x, y = rng.uniform(0, 0.9) * w, rng.uniform(0.1, 1) * h
+    side = h / 480 * rng.uniform(0.6, 2.2) * 11
+    for place, letter in enumerate(letters):
+        for stroke in letter:
+            ends = [
+                (int(x + (1.6 * place + dx) * side), int(y + (dy - 2) * side))
+                for dx, dy in _STROKES[stroke]
+            ]
+            cv2.line(canvas, *ends, color, max(1, h // 160), cv2.LINE_AA)
 
 
 def _blob(rng: Rng, canvas: np.ndarray, color: tuple[float, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unidet.data.coco import load_coco
 from unidet.data.dataset import DetectionDataset
+from unidet.data.proposals import read_proposals
 from unidet.data.scenes import ensure_scenes
 from unidet.data.subset import random_subset
 from unidet.data.voc import load_voc
@@ -15,7 +16,9 @@ from unidet.errors import UserError, suggestion
 
 FORMATS = ("coco", "lvis", "voc", "scenes")
 
-_COMMON = ("format", "name", "class_names", "on_bad", "percent", "count", "subset_seed")
+_COMMON = (
+    "format", "name", "class_names", "on_bad", "percent", "count", "subset_seed", "proposals"
+)  # fmt: skip
 _KEYS = {
     "coco": ("annotations", "images"),
     "lvis": ("annotations", "images"),
@@ -28,7 +31,8 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
     """Reads the data set that a mapping describes.
 
     Keys of every format: ``format`` (default "coco"), ``name``, ``class_names``, ``on_bad``, and
-    for a random part ``percent`` or ``count`` with ``subset_seed``. Further keys:
+    for a random part ``percent`` or ``count`` with ``subset_seed``, and ``proposals``, a file of
+    :func:`unidet.data.proposals.read_proposals`. Further keys:
 
     * coco, lvis: ``annotations`` (JSON file), ``images`` (folder).
     * voc: ``root`` and ``split``, or ``annotations`` = the list ``ROOT/ImageSets/Main/SPLIT.txt``;
@@ -59,6 +63,8 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
         dataset = _scenes(spec, options)
     else:
         dataset = load_coco(_need(spec, "annotations"), _need(spec, "images"), **options)
+    if spec.get("proposals"):
+        dataset.proposals = read_proposals(spec["proposals"], dataset)
     if spec.get("percent") is None and spec.get("count") is None:
         return dataset
     return random_subset(
