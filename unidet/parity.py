@@ -21,6 +21,7 @@ from unidet.certificate.model import Certificate, Thresholds
 from unidet.certificate.record import run_side
 from unidet.certificate.recording import Recording, write_recording
 from unidet.models import create_model
+from unidet.models.calling import example_proposals
 from unidet.structures import Batch, Targets
 
 _PACKAGES = ("numpy", "torch", "jittor")
@@ -199,7 +200,9 @@ def fixed_batch(
         sizes.append((h, w))
         targets.append(Targets(corners, rng.integers(*labels, len(boxes)).astype(np.int64)))
     scales = [(1.0, 1.0)] * images
-    return Batch(pixels, sizes, sizes, scales, targets, list(range(1, images + 1)), [0] * images)
+    ids = list(range(1, images + 1))
+    given = example_proposals(model, sizes)
+    return Batch(pixels, sizes, sizes, scales, targets, ids, [0] * images, given)
 
 
 def label_range(model: Any) -> tuple[int, int]:

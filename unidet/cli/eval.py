@@ -80,6 +80,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="T",
         help="least score of a drawn detection, 0 to 1; the metrics use all (default: 0.3)",
     )
+    parser.add_argument(
+        "--proposals",
+        metavar="F",
+        help="given boxes by image id (.json, .npz), for models named fast_rcnn_*",
+    )
     parser.add_argument("--check-results", metavar="F", help="check this file in place of a model")
 
 
@@ -158,13 +163,19 @@ def _evaluate(args: argparse.Namespace) -> int:
     from unidet.data import Loader
     from unidet.data.sources import load_dataset
     from unidet.detector import Detector
+    from unidet.errors import UserError
     from unidet.evaluation import CocoScores, evaluate_model, write_results
 
     spec = {"format": args.format, "annotations": args.data, "images": args.images}
-    dataset = load_dataset(spec)
+    dataset = load_dataset({**spec, "proposals": args.proposals})
     dataset.check_files()
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     _check_classes(detector, dataset)
+    if getattr(detector.model, "needs_proposals", False) and not dataset.proposals:
+        raise UserError(
+            f"Missing option --proposals. Expected a file of given boxes, which {args.checkpoint} "
+            "does not make itself."
+        )
     loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
     with _Progress(len(dataset)) as progress:
         result = evaluate_model(

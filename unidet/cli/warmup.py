@@ -130,6 +130,7 @@ def _batch(model: Any, images: int, size: tuple[int, int], classes: int, seed: i
     import numpy as np
 
     from unidet.backends.random import stream
+    from unidet.models.calling import example_proposals
     from unidet.structures import Targets
 
     draw = stream(seed, "warmup", images)
@@ -140,7 +141,12 @@ def _batch(model: Any, images: int, size: tuple[int, int], classes: int, seed: i
         corners = np.array([[0.1, 0.1, 0.6, 0.7], [0.4, 0.3, 0.9, 0.8]], np.float32)
         boxes = corners * np.array([width, height] * 2, np.float32)
         targets.append(Targets(boxes, np.arange(2, dtype=np.int64) % classes))
-    return dataclasses.replace(batch, targets=targets, image_ids=list(range(images)))
+    return dataclasses.replace(
+        batch,
+        targets=targets,
+        image_ids=list(range(images)),
+        proposals=example_proposals(model, batch.image_sizes),
+    )
 
 
 def _train(parts: dict[str, Any]) -> None:

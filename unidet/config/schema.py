@@ -30,6 +30,9 @@ class SourceConfig:
 
     annotations: str = option("", "annotation file, or the list of a VOC split")
     images: str = option("", "folder of the images")
+    proposals: str = option(
+        "", "file of given boxes by image id (.json, .npz), for models named fast_rcnn_*"
+    )
     percent: float | None = option(
         None, "random share of the images, in percent", above=0, high=100
     )

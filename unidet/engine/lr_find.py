@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unidet.backends import random
 from unidet.backends.registry import resolve as resolve_backend
 from unidet.backends.registry import use
 from unidet.config import Config, from_mapping, resolve
@@ -90,10 +91,11 @@ def range_test(
     with use(backend):
         stepper, batches = _prepare(config, backend, device, Path(work_dir))
         try:
-            for rate in rates:
+            for number, rate in enumerate(rates):
                 group = [next(batches) for _ in range(config.train.accumulate)]
-                # The base rate is 1, so the scale is the rate.
-                stepper.step(group, float(rate), lambda values: _judge(losses, values["loss"]))
+                with random.at(config.train.seed, "step", number):
+                    # The base rate is 1, so the scale is the rate.
+                    stepper.step(group, float(rate), lambda values: _judge(losses, values["loss"]))
         except Diverged:
             pass
     return analyse(rates[: len(losses)], np.array(losses), broke=len(losses) < len(rates))

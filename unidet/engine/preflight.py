@@ -27,7 +27,8 @@ def check_data(
 
     Raises:
         UserError: a missing image file (unless bad ones are skipped), training data without
-            a box, or validation data of classes that the training data lacks.
+            a box, no proposals for a model that needs them, or validation data of classes that
+            the training data lacks.
     """
     from unidet.evaluation.run import label_categories
 
@@ -40,6 +41,7 @@ def check_data(
             f"Invalid value for `data.train`. Expected data with at least one box. Received "
             f"{names}: {sum(map(len, train_sets))} images, no boxes."
         )
+    _check_proposals(config, train_sets, val_sets)
     warnings = []
     for dataset in val_sets:
         label_categories(train_sets[0].class_names, dataset)
@@ -52,6 +54,22 @@ def check_data(
         if not dataset.num_boxes:
             warnings.append(f"warning: {dataset.name} holds no boxes, so its metrics will be -1")
     return warnings
+
+
+def _check_proposals(
+    config: Config, train_sets: Sequence[DetectionDataset], val_sets: Sequence[DetectionDataset]
+) -> None:
+    from unidet.models import model_spec
+
+    if not getattr(model_spec(config.model.name).constructor, "needs_proposals", False):
+        return
+    for part, datasets in (("train", train_sets), ("val", val_sets)):
+        for dataset in datasets:
+            if not dataset.proposals:
+                raise UserError(
+                    f"Missing key `data.{part}.proposals`. Expected a file of given boxes, because "
+                    f"{config.model.name} makes none itself. Received none for {dataset.name}."
+                )
 
 
 def check_metrics(config: Config, *, evaluates: bool) -> None:

@@ -84,6 +84,8 @@ def _source(config: Config, source: SourceConfig) -> dict[str, Any]:
         "count": source.count,
         "subset_seed": source.subset_seed,
     }
+    if source.proposals:
+        spec["proposals"] = root / source.proposals
     if config.data.class_names:
         spec["class_names"] = config.data.class_names
     return spec

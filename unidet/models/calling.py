@@ -35,3 +35,25 @@ def outputs_of(
         return model(images)
     given = list(batch.proposals) or None if proposals is None else proposals
     return model(images, image_sizes=batch.image_sizes, proposals=given)
+
+
+def example_proposals(model: Any, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Boxes of two sizes all over each image, for trials of a model that makes none itself.
+
+    Args:
+        model: a model of either backend.
+        image_sizes: ``(height, width)`` of each image in pixels of the input.
+
+    Returns:
+        ``(34, 4)`` float32 of each image; an empty list for a model that needs none.
+    """
+    if not getattr(model, "needs_proposals", False):
+        return []
+    corners = [
+        (column / steps, row / steps, (column + 2) / steps, (row + 2) / steps)
+        for steps in (4, 6)
+        for row in range(steps - 1)
+        for column in range(steps - 1)
+    ]
+    shares = np.array(corners, np.float32)
+    return [shares * np.array([w, h, w, h], np.float32) for h, w in image_sizes]

@@ -44,6 +44,8 @@ class FastRCNN(nn.Module):
     family = "fast_rcnn"
     #: ``forward`` wants to know where each image ends.
     takes_image_sizes = True
+    #: ``forward`` cannot do without ``proposals``.
+    needs_proposals = True
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()

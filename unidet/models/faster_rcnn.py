@@ -31,6 +31,7 @@ class FasterRCNN(FastRCNN):
     """
 
     family = "faster_rcnn"
+    needs_proposals = False
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
