@@ -25,7 +25,11 @@ ARGUMENTS: dict[str, Any] = {
     "head_channels": 64,
     "anchor_sizes": [8, 16, 32, 64, 128],
     "rpn_batch": 32,
-    "roi_batch": 16,
+    # Room for all proposals: where two scores are equal up to rounding, their order is chance, and
+    # draws go by order. Anchors, which have a fixed order, are drawn.
+    "roi_batch": 128,
+    # Statistics of a dozen values in fresh weights make rounding grow a hundredfold each step.
+    "norm_eval": True,
     "rpn_pre_nms_train": 100,
     "rpn_post_nms_train": 60,
     "rpn_pre_nms_test": 60,
