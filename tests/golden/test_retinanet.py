@@ -276,7 +276,7 @@ def test_detectron2(sample_data: Path, backend: str) -> None:
     assert ops.to_numpy(model.loss_divisor).tolist() == divisor.tolist()
 
 
-def test_caffe_style_with_detectron2s_weights(sample_data: Path) -> None:
+def test_caffe_style_with_detectron2s_weights(backend: str, sample_data: Path) -> None:
     """mmdetection's caffe style is the same network but for anchor order, a ReLU and clipping."""
     golden = Golden(sample_data, "detectron2_retinanet_R_50_FPN")
     arrays = detect_family(golden.state()).to_native(golden.state()).arrays
@@ -286,9 +286,8 @@ def test_caffe_style_with_detectron2s_weights(sample_data: Path) -> None:
             rows = arrays[f"head.{name}.{part}"]
             by_size = rows.reshape(3, 3, -1, *rows.shape[1:])  # size, ratio
             arrays[f"head.{name}.{part}"] = by_size.swapaxes(0, 1).reshape(rows.shape)
-    model = create_model(
-        "retinanet_r50_fpn_mmdet_caffe", seed=None, extra_relu=True, clip="after_nms"
-    )
+    changes = {"extra_relu": True, "clip": "after_nms"}
+    model = create_model("retinanet_r50_fpn_mmdet_caffe", backend=backend, seed=None, **changes)
     nn.load_arrays(model, arrays)
     batch = detectron2_batch(golden, model)
     outputs, seen = run(model, batch)
