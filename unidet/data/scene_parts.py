@@ -146,11 +146,11 @@ def _glyph(rng: Rng, canvas: np.ndarray, color: tuple[float, ...]) -> None:
     side = h / 480 * rng.uniform(0.6, 2.2) * 11
     for place, letter in enumerate(letters):
         for stroke in letter:
-            ends = [
+            start, end = (
                 (int(x + (1.6 * place + dx) * side), int(y + (dy - 2) * side))
                 for dx, dy in _STROKES[stroke]
-            ]
-            cv2.line(canvas, *ends, color, max(1, h // 160), cv2.LINE_AA)
+            )
+            cv2.line(canvas, start, end, color, max(1, h // 160), cv2.LINE_AA)
 
 
 def _blob(rng: Rng, canvas: np.ndarray, color: tuple[float, ...]) -> None:
