@@ -18,8 +18,11 @@ from unidet.evaluation.compare import distinct_names
 from unidet.evaluation.run_log import METRICS_FILE, RunMetrics, read_metrics
 from unidet.outputs import check_output, make_parent
 
-#: Factor of the moving average.
+#: Largest factor of the moving average.
 SMOOTHING = 0.9
+#: The average reaches back over one loss for each so many logged ones: in a short run it would
+#: otherwise lag behind over a good part of the curve.
+POINTS = 40
 #: A first loss above this is left out: it would flatten the rest of the curve.
 FIRST_LOSS_LIMIT = 100.0
 _COLOURS = (
@@ -28,13 +31,17 @@ _COLOURS = (
 )  # fmt: skip
 
 
-def moving_average(values: np.ndarray, factor: float = SMOOTHING) -> np.ndarray:
+def moving_average(values: np.ndarray, factor: float | None = None) -> np.ndarray:
     """Exponential moving average: each earlier value weighs ``factor`` times as much as the next.
+
+    Without a factor, one that suits the number of values, ``SMOOTHING`` at most.
 
     Divided by the sum of the weights, so that the first value does not count for more than its
     share and the curve of a short run follows its losses. Values that are not finite leave the
     average as it was.
     """
+    if factor is None:
+        factor = min(SMOOTHING, 1 - 1 / (1 + len(values) / POINTS))
     smooth = np.full(len(values), np.nan)
     total = weight = 0.0
     for index, value in enumerate(values):
