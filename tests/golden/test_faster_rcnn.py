@@ -101,6 +101,12 @@ class Run:
         return self.model.predict(outputs, self.batch)
 
 
+def check_detections(golden: Golden, found: list[Detections]) -> None:
+    for i, one in enumerate(found):
+        assert len(one) == len(rows_of(golden, i)[0])
+        assert matched_share(one, *rows_of(golden, i)) >= 0.98
+
+
 def check_proposals(
     own: np.ndarray, own_scores: np.ndarray, boxes: np.ndarray, scores: np.ndarray | None
 ) -> None:
@@ -211,9 +217,7 @@ def test_torchvision(sample_data: Path, backend: str, version: str) -> None:
     golden.check("class_logits", answers["cls_logits"], atol=2e-3)
     golden.check("box_regression", answers["box_deltas"], atol=2e-3)
     for found in (run.detections(answers, given), model.predict(run.outputs, batch)):
-        for i, one in enumerate(found):
-            assert len(one) == len(rows_of(golden, i)[0])
-            assert matched_share(one, *rows_of(golden, i)) >= 0.98
+        check_detections(golden, found)
     losses, norms = loss_and_gradient_norms(model, batch)
     names = {
         "loss_rpn_cls": "loss/loss_objectness",
@@ -331,9 +335,7 @@ def test_detectron2(sample_data: Path, backend: str, style: str) -> None:
     golden.check("cls_score", answers["cls_logits"], atol=2e-3)
     golden.check("bbox_pred", answers["box_deltas"], atol=2e-3)
     for found in (run.detections(answers, given), model.predict(run.outputs, batch)):
-        for i, one in enumerate(found):
-            assert len(one) == len(rows_of(golden, i)[0])
-            assert matched_share(one, *rows_of(golden, i)) >= 0.98
+        check_detections(golden, found)
     losses, norms = loss_and_gradient_norms(model, batch)
     names = {
         "loss_rpn_cls": "loss/loss_rpn_cls",

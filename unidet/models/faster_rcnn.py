@@ -13,6 +13,7 @@ from unidet.models.box_coder import BoxCoder
 from unidet.models.fast_rcnn import FastRCNN
 from unidet.models.initialization import convolution_shapes
 from unidet.models.matcher import Matcher
+from unidet.models.postprocess import sigmoid
 from unidet.models.proposals import ProposalSelector
 from unidet.models.rpn import RPNHead
 from unidet.models.samplers import RandomSampler
@@ -191,9 +192,3 @@ class FasterRCNN(FastRCNN):
             "loss_rpn_box": loss_box,
             **self.head_losses(outputs["features"], goals["roi"]),
         }
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, float32, without overflow on either side."""
-    small = np.exp(-np.abs(logits))
-    return (np.where(logits >= 0, 1.0, small) / (1 + small)).astype(np.float32)

@@ -68,7 +68,7 @@ class PostProcess:
             boxes = clip_boxes(boxes, *image_size)
         elif self.clip == "one_sided":
             boxes = clip_boxes(boxes, *padded_size, one_sided=True)
-        scores = _sigmoid(values)
+        scores = sigmoid(values)
         kept = kernels.batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
         boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         if self.clip == "after_nms":
@@ -104,7 +104,7 @@ def _logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    """Without overflow on either side, float32."""
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Probabilities, float32, without overflow on either side."""
     small = np.exp(-np.abs(values))
     return (np.where(values >= 0, 1.0, small) / (1 + small)).astype(np.float32)
