@@ -10,6 +10,7 @@ import numpy as np
 
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.batch_norm import batch_norm_inference, batch_norm_training, relu
+from unidet.backends.jittor.conv import conv2d
 from unidet.backends.jittor.module import JittorModule, as_var, parameter
 from unidet.backends.jittor.pooling import max_pool2d
 from unidet.backends.registry import implementation
@@ -52,7 +53,7 @@ class _Conv2d(JittorModule):
         self.bias = _empty(out_channels) if bias else None
 
     def forward(self, x: Any) -> Any:
-        return jt.nn.conv2d(
+        return conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from unidet.backends import composite, kernels
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.batch_norm import batch_norm_inference
+from unidet.backends.jittor.conv import conv2d as _conv2d
 from unidet.backends.jittor.host import constant, dtype_of, var_of
 from unidet.backends.jittor.ops_reductions import mean
 from unidet.backends.jittor.pooling import max_pool2d as _max_pool2d
@@ -70,7 +71,7 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> Var:
-    return jt.nn.conv2d(x, w, b, _pair(stride), _pair(padding), _pair(dilation), groups)
+    return _conv2d(x, w, b, _pair(stride), _pair(padding), _pair(dilation), groups)
 
 
 def max_pool2d(

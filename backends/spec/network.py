@@ -41,7 +41,10 @@ def _convolutions() -> list[Sample]:
         sample(normal(2, 3, 6, 7), normal(4, 3, 3, 3), normal(4), padding=1),
         sample(normal(1, 3, 7, 6), normal(2, 3, 3, 1), None, (2, 1), (1, 0), (2, 1)),
         sample(normal(2, 4, 5, 5), normal(4, 2, 3, 3), normal(4), 2, 1, 1, 2),
+        sample(normal(2, 3, 4, 5), normal(4, 3, 1, 1), normal(4)),
+        sample(normal(2, 3, 5, 7), normal(4, 3, 1, 1), None, (2, 3)),
         sample(normal(0, 3, 6, 7), normal(4, 3, 3, 3), normal(4), padding=1),
+        sample(normal(0, 3, 6, 7), normal(4, 3, 1, 1), normal(4)),
     ]
 
 

@@ -33,16 +33,45 @@ class _Blank(_Torch):
 
 
 class _Convolution(_Blank):
-    """Puts the channels innermost where no gradient is asked for, as CPU kernels like it best.
+    """The forms that a CPU likes best, with one result.
 
-    The layers behind keep what they receive. Not in training: torch's batch statistics over such
-    maps are a hundred times less exact, which turns ReLUs and bends gradients by 1e-3.
+    Where no gradient is asked for, the channels go innermost, and the layers behind keep what they
+    receive. Not in training: torch's batch statistics over such maps are a hundred times less
+    exact, which turns ReLUs and bends gradients by 1e-3. There 1x1 kernels become matrix products,
+    which spares the changes of layout around each convolution: twice as fast on large maps.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.is_grad_enabled() and x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)
+        if x.device.type == "cpu":
+            if not torch.is_grad_enabled():
+                x = x.contiguous(memory_format=torch.channels_last)
+            elif self._is_product(x):
+                return self._product(x)
         return super().forward(x)  # type: ignore[misc]
+
+    def _is_product(self, x: torch.Tensor) -> bool:
+        plain = (
+            self.kernel_size == self.stride == (1, 1)  # type: ignore[attr-defined]
+            and self.padding == (0, 0)  # type: ignore[attr-defined]
+            and self.groups == 1  # type: ignore[attr-defined]
+            and x.dim() == 4
+            and x.dtype == self.weight.dtype == torch.float32  # type: ignore[attr-defined]
+            and x.is_contiguous()
+        )
+        # Compilers and exporters know convolutions better; mixed precision has fast ones.
+        return plain and not (
+            torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+            or torch.is_autocast_enabled("cpu")
+        )
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
+        n, _, height, width = x.shape
+        w = self.weight.flatten(1).expand(n, -1, -1)  # type: ignore[attr-defined]
+        bias = self.bias  # type: ignore[attr-defined]
+        x = x.flatten(2)
+        y = torch.bmm(w, x) if bias is None else torch.baddbmm(bias[:, None], w, x)
+        return y.unflatten(2, (height, width))
 
 
 _DRAWN = {"Conv2d": _Convolution, "Linear": _Blank, "Embedding": _Blank}

@@ -54,6 +54,10 @@ CASES = {
         lambda b: nn.Conv2d(4, 6, (3, 1), 1, (2, 0), 2, 2, bias=False, backend=b),
         (1, 4, 9, 8),
     ),
+    "conv_1x1": (lambda b: nn.Conv2d(4, 6, 1, backend=b), (3, 4, 5, 7)),
+    "conv_1x1_no_bias": (lambda b: nn.Conv2d(4, 6, 1, bias=False, backend=b), (1, 4, 5, 7)),
+    "conv_1x1_strided": (lambda b: nn.Conv2d(4, 6, 1, (2, 3), backend=b), (2, 4, 5, 8)),
+    "conv_1x1_padded": (lambda b: nn.Conv2d(4, 6, 1, padding=1, backend=b), (2, 4, 5, 7)),
     "linear": (lambda b: nn.Linear(5, 3, backend=b), (2, 7, 5)),
     "group_norm": (lambda b: nn.GroupNorm(2, 6, backend=b), (2, 6, 5, 4)),
     "layer_norm": (lambda b: nn.LayerNorm((3, 8), backend=b), (2, 4, 3, 8)),
@@ -242,3 +246,31 @@ def test_dropout(backend):
     np.testing.assert_array_equal(masks[0], masks[1])
     assert (masks[0] != masks[2]).any()
     np.testing.assert_array_equal(host(model.eval()(x)), 1)
+
+
+def test_products_on_torch_equal_its_convolution() -> None:
+    import torch
+
+    image = draw(3, 4, 5, 7)
+    for options in ({}, {"bias": False}):
+        layer = nn.Conv2d(4, 6, 1, backend="torch", **options)
+        scramble(layer)
+        found, expected = [], []
+        for form, answers in (
+            (layer, found),
+            (lambda x, layer=layer: torch.conv2d(x, layer.weight, layer.bias), expected),
+        ):
+            x = torch.from_numpy(image).requires_grad_()
+            y = form(x)
+            parameters = [p for p in (layer.weight, layer.bias) if p is not None]
+            weights = torch.cos(torch.arange(y.numel())).reshape(y.shape)
+            answers += [y, *torch.autograd.grad((y * weights).sum(), [x, *parameters])]
+        assert "Convolution" not in type(found[0].grad_fn).__name__
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_jittor_has_a_matrix_product_for_1x1_kernels() -> None:
+    from unidet.backends.jittor import conv
+
+    assert conv._product() is not None
