@@ -88,7 +88,7 @@ def inference_parts(model: Any, images: np.ndarray) -> dict[str, float]:
     def timed(name: str, work: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         found = work()
-        tensors = [v for v in (found if isinstance(found, (list, tuple)) else [found])]
+        tensors = found if isinstance(found, (list, tuple)) else [found]
         for value in tensors:
             if not isinstance(value, (list, np.ndarray)):
                 ops.sync(value)

@@ -50,7 +50,8 @@ struct Grid {
         for (int64_t c = 0; c < channels; c++)
             for (int64_t i = 0; i < rows; i++)
                 for (int64_t j = 0; j < columns; j++)
-                    body((c * rows + i) * columns + j, (c * height + i * down) * width + j * across);
+                    body((c * rows + i) * columns + j,
+                         (c * height + i * down) * width + j * across);
     }
 
     const float* pack(const float* image, std::vector<float>& space) const {
