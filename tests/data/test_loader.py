@@ -15,7 +15,7 @@ import pytest
 
 from unidet.data import DetectionDataset, Loader, Preprocess, load_coco
 from unidet.data.order import plan_batches, take_shard
-from unidet.data.transforms import HorizontalFlip, RandomResize
+from unidet.data.transforms import FirstEpochs, HorizontalFlip, RandomResize, RandomZoom
 from unidet.errors import UserError
 from unidet.structures import Batch
 
@@ -236,3 +236,27 @@ def test_closed_iterator_ends(scenes: DetectionDataset) -> None:
         next(batches)
     assert list(batches) == []
     batches.close()
+
+
+def test_an_augmentation_rests_after_its_epochs(scenes: DetectionDataset) -> None:
+    flip, zoom = HorizontalFlip(), RandomZoom()
+    limited = make(scenes, augmentations=[flip, FirstEpochs(zoom, 2)])
+    always, never = make(scenes, augmentations=[flip, zoom]), make(scenes, augmentations=[flip])
+    for epoch, same, other in ((0, always, never), (1, always, never), (2, never, always)):
+        found = list(limited.epoch(epoch))
+        assert_same(found, list(same.epoch(epoch)))
+        differ = [np.any(a.images != b.images) for a, b in zip(found, other.epoch(epoch))]
+        assert any(differ)
+
+
+def test_a_resize_rests_too(scenes: DetectionDataset) -> None:
+    sides = Preprocess(resize="mmdet", min_size=48, max_size=96, pad_divisor=1)
+    resize = FirstEpochs(RandomResize([24]), 1)
+    loader = Loader(scenes, sides, 1, augmentations=[resize])
+    shapes = [next(iter(loader.epoch(epoch))).image_sizes[0] for epoch in (0, 1)]
+    assert [min(shape) for shape in shapes] == [24, 48]
+
+
+def test_bad_number_of_epochs() -> None:
+    with pytest.raises(ValueError, match="Invalid value for `epochs`"):
+        FirstEpochs(HorizontalFlip(), 0)

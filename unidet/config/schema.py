@@ -46,6 +46,7 @@ class AugmentationConfig:
 
     name: str = option(doc="name of an augmentation, a key of unidet.data.AUGMENTATIONS")
     arguments: dict[str, Any] = option(factory=dict, doc="keyword arguments of the augmentation")
+    epochs: int = option(0, "applied in so many epochs from the first; 0: in all", low=0)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from unidet.data.loader import Loader
 from unidet.data.preprocess import Preprocess, Sample
 from unidet.data.scenes import generate_scenes
 from unidet.data.sources import load_dataset
-from unidet.data.transforms import AUGMENTATIONS, create_augmentation
+from unidet.data.transforms import AUGMENTATIONS, FirstEpochs, create_augmentation
 from unidet.data.voc import load_voc
 
 __all__ = [
     "AUGMENTATIONS",
     "Annotations",
     "DetectionDataset",
+    "FirstEpochs",
     "ImageRecord",
     "Loader",
     "Preprocess",

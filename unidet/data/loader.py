@@ -16,7 +16,13 @@ from unidet.data.order import count_batches, plan_batches, take_shard
 from unidet.data.preprocess import Preprocess, Sample
 from unidet.data.proposals import with_proposals, without_proposals
 from unidet.data.resize import SIDE_RULES
-from unidet.data.transforms import Augmentation, RandomResize, clip_targets, scale_targets
+from unidet.data.transforms import (
+    Augmentation,
+    RandomResize,
+    active,
+    clip_targets,
+    scale_targets,
+)
 from unidet.errors import UserError
 from unidet.structures import Batch
 
@@ -35,7 +41,7 @@ class Loader:
             ``Batch.dataset_ids`` says which set an image comes from.
         preprocess: how a picture becomes an input.
         batch_size: images in a batch of one shard.
-        augmentations: applied in this order before ``preprocess``.
+        augmentations: applied in this order before ``preprocess``; ``FirstEpochs`` lets one rest.
         shuffle: whether the order changes from epoch to epoch.
         seed: of order and augmentation.
         group_by_aspect_ratio: batches of similar shape, see :func:`plan_batches`.
@@ -90,7 +96,8 @@ class Loader:
         self.shuffle, self.drop_last, self.num_workers = shuffle, drop_last, num_workers
         self.group_by_aspect_ratio, self.shard, self.on_bad = group_by_aspect_ratio, shard, on_bad
         self.min_box_size = min_box_size
-        self.augmentations, self._resizes = _split(augmentations, preprocess)
+        self.augmentations = tuple(augmentations)
+        _split(active(augmentations, 0), preprocess)  # refuses what does not fit
         self._images = [
             (d, i)
             for d, dataset in enumerate(self.datasets)
@@ -203,10 +210,11 @@ class Loader:
             targets = with_proposals(targets, dataset.proposals[index])
         targets = clip_targets(targets, original, self.min_box_size)
         rng = stream(self.seed, "augment", epoch, number)
+        augmentations, resizes = _split(active(self.augmentations, epoch), self.preprocess)
         min_size = None
-        for resize in self._resizes:
+        for resize in resizes:
             min_size = resize.draw(rng)
-        for augment in self.augmentations:
+        for augment in augmentations:
             image, targets = augment(image, targets, rng)
         before = (image.shape[0], image.shape[1])
         chw, size, (sy, sx) = self.preprocess.apply(image, min_size=min_size)

@@ -207,6 +207,36 @@ class RandomZoom:
         return moved, clip_targets(left, (h, w))
 
 
+class FirstEpochs:
+    """An augmentation that rests after some epochs, so that training ends on real pictures.
+
+    Args:
+        augmentation: which.
+        epochs: how many epochs it is applied in, counted from the first.
+    """
+
+    def __init__(self, augmentation: Augmentation, epochs: int) -> None:
+        if epochs < 1:
+            raise ValueError(
+                f"Invalid value for `epochs`. Expected 1 or more. Received {epochs!r}."
+            )
+        self.augmentation, self.epochs = augmentation, epochs
+
+    def __call__(
+        self, image: np.ndarray, targets: Targets, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Targets]:
+        return self.augmentation(image, targets, rng)
+
+
+def active(augmentations: Sequence[Augmentation], epoch: int) -> list[Augmentation]:
+    """Those of ``augmentations`` that do not rest in ``epoch``, counted from 0."""
+    return [
+        a.augmentation if isinstance(a, FirstEpochs) else a
+        for a in augmentations
+        if not isinstance(a, FirstEpochs) or epoch < a.epochs
+    ]
+
+
 #: Names that a config may use.
 AUGMENTATIONS: dict[str, type] = {
     "horizontal_flip": HorizontalFlip,

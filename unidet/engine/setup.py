@@ -165,7 +165,7 @@ def build_loader(
     Raises:
         UserError: no images, or an unknown augmentation.
     """
-    from unidet.data import Loader, create_augmentation
+    from unidet.data import FirstEpochs, Loader, create_augmentation
 
     data = config.data
     if not train:
@@ -178,11 +178,15 @@ def build_loader(
             on_bad=data.on_bad,
             cache_images=data.cache,
         )
+    augmentations = []
+    for chosen in data.augmentations:
+        made = create_augmentation(chosen.name, chosen.arguments)
+        augmentations.append(FirstEpochs(made, chosen.epochs) if chosen.epochs else made)
     return Loader(
         list(datasets),
         model.preprocess,
         data.batch_size,
-        augmentations=[create_augmentation(a.name, a.arguments) for a in data.augmentations],
+        augmentations=augmentations,
         shuffle=True,
         seed=seed,
         group_by_aspect_ratio=data.group_by_aspect_ratio,
