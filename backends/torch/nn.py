@@ -32,13 +32,17 @@ class _Blank(_Torch):
             parameter.data.zero_()
 
 
+#: Pixels of a map from which a product is faster: 0.6 of the time at 60000, even at 4000.
+_PRODUCT_AREA = 4096
+
+
 class _Convolution(_Blank):
     """The forms that a CPU likes best, with one result.
 
     Where no gradient is asked for, the channels go innermost, and the layers behind keep what they
     receive. Not in training: torch's batch statistics over such maps are a hundred times less
-    exact, which turns ReLUs and bends gradients by 1e-3. There 1x1 kernels become matrix products,
-    which spares the changes of layout around each convolution: twice as fast on large maps.
+    exact, which turns ReLUs and bends gradients by 1e-3. There 1x1 kernels over large maps become
+    matrix products, which spares the changes of layout around each convolution.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,6 +59,7 @@ class _Convolution(_Blank):
             and self.padding == (0, 0)  # type: ignore[attr-defined]
             and self.groups == 1  # type: ignore[attr-defined]
             and x.dim() == 4
+            and x.shape[2] * x.shape[3] >= _PRODUCT_AREA
             and x.dtype == self.weight.dtype == torch.float32  # type: ignore[attr-defined]
             and x.is_contiguous()
         )

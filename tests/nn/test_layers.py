@@ -251,7 +251,7 @@ def test_dropout(backend):
 def test_products_on_torch_equal_its_convolution() -> None:
     import torch
 
-    image = draw(3, 4, 5, 7)
+    image = draw(2, 4, 64, 65)
     for options in ({}, {"bias": False}):
         layer = nn.Conv2d(4, 6, 1, backend="torch", **options)
         scramble(layer)
@@ -267,7 +267,8 @@ def test_products_on_torch_equal_its_convolution() -> None:
             answers += [y, *torch.autograd.grad((y * weights).sum(), [x, *parameters])]
         assert "Convolution" not in type(found[0].grad_fn).__name__
         for ours, theirs in zip(found, expected, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+            scale = float(theirs.abs().max())
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_jittor_has_a_matrix_product_for_1x1_kernels() -> None:
