@@ -10,6 +10,7 @@ import pytest
 import toy
 from runs import assert_same_weights, losses, rows, stop_after
 
+from tests.frameworks import needs_jittor
 from unidet.checkpoint import load_checkpoint
 from unidet.engine import train
 from unidet.errors import UserError
@@ -171,7 +172,7 @@ def test_mixed_precision(data: Path, tmp_path: Path) -> None:
 
 
 def test_mixed_precision_is_refused_where_there_is_none(data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("jittor_utils")
+    needs_jittor()
     config = toy.config(data, train={"amp": "bf16"})
     with pytest.raises(ValueError, match=r"train\.amp.*jittor"):
         train(config, backend="jittor", work_dir=tmp_path / "amp", quiet=True)

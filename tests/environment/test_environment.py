@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.frameworks import needs_jittor
 from unidet.backends.registry import BackendNotAvailableError
 
-pytest.importorskip("jittor_utils", reason="jittor is not installed")
+needs_jittor(allow_module_level=True)
 
 from unidet.backends.jittor import environment
 

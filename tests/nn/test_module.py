@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from tests.frameworks import needs_jittor
 from tests.nn.helpers import host, tensor
 from unidet.backends import nn, registry
 
@@ -219,7 +220,7 @@ def test_torch_compile_takes_the_whole_model(image):
 
 
 def test_jittor_modules_made_under_no_grad_can_be_trained():
-    pytest.importorskip("jittor_utils")
+    needs_jittor()
     jt = registry.implementation("jittor", "environment").load()
     with jt.no_grad():
         model = Derived(backend="jittor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.frameworks import needs_jittor
 from tests.nn.helpers import host, tensor
 from unidet.backends import nn, optim, registry
 
@@ -161,7 +162,7 @@ def test_clipping_scales_the_gradients(backend):
 
 def test_norm_of_many_values_is_accurate():
     """Jittor's own float32 sum is 4 % off at this size."""
-    pytest.importorskip("jittor_utils")
+    needs_jittor()
 
     class Wide(nn.Module):
         def __init__(self) -> None:
@@ -203,7 +204,7 @@ def test_frozen_parameters_rest_until_unfrozen(backend):
 
 
 def test_schedules_compile_no_kernels_and_leave_no_graph():
-    pytest.importorskip("jittor_utils")
+    needs_jittor()
     jt = registry.implementation("jittor", "environment").load()
     run = Run("jittor", "adamw", {"lr": 1e-2})
     run.train(range(3))
