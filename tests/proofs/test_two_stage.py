@@ -276,7 +276,8 @@ def test_memory_stays_flat_over_varying_sizes(backend: str) -> None:
         [sys.executable, "-c", VARYING, backend, "300"], capture_output=True, text=True, check=True
     )
     used = np.array([float(line) for line in done.stdout.splitlines()[-300:]])
-    early, late = np.median(used[75:125]), np.median(used[-50:])
-    print(f"\n{backend}: {early:.0f} MiB after 100 steps, {late:.0f} MiB after 300")
+    # Peaks, since the allocator gives memory back in lumps of 5 % at any time.
+    early, late = used[50:150].max(), used[-100:].max()
+    print(f"\n{backend}: at most {early:.0f} MiB in steps 50 to 150, {late:.0f} MiB in 200 to 300")
     assert len(used) == 300
     assert late <= 1.05 * early
