@@ -18,66 +18,32 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_twin_two_stage as by_hand
-from retinanet import Step, measure, report, targets
+import torch_twin_two_stage
+from sides import Step, by_hand, load, measure, neutral, report, targets
 
 import unidet
-from unidet.backends import nn, ops, optim, random
+from unidet.backends import nn, ops, random
 from unidet.backends.registry import backend_of
 from unidet.structures import Targets
 
-#: As published: norms and the first stage are held (4.1e7 of 4.2e7 parameters train).
+#: As published: norms and the first stage are held.
 OPTIONS = {"norm_eval": True, "frozen_stages": 1, "roi_sampling_ratio": 2, "roi_batch": 512}
-
-
-def neutral(model: Any, images: np.ndarray, goals: list[Targets], train: bool) -> Step:
-    """One step of unidet, from images on the host to logits or new weights."""
-    like = next(iter(nn.parameters(model).values()))
-    optimizer = optim.create("sgd", model, lr=1e-6, momentum=0.9) if train else None
-
-    def step() -> float:
-        model.train(train)
-        x = ops.asarray(images, like=like)
-        if optimizer is None:
-            with ops.no_grad():
-                return float(ops.to_numpy(model(x)["cls_logits"]).ravel()[0])
-        with random.at(0, "step", 0):
-            first, *others = model.losses(model(x), goals).values()
-        for value in others:
-            first = first + value
-        optimizer.zero_grad()
-        optimizer.backward(first)
-        optimizer.step()
-        return float(ops.item(first))
-
-    return step
 
 
 def twin(
     model: Any, depth: int, classes: int, images: np.ndarray, goals: list[Targets], train: bool
 ) -> Step:
     """The same step by hand; ``model`` lends its weights and the host's part."""
-    net = by_hand.TwinFasterRCNN(depth, classes)
-    net.load_state_dict({k: torch.from_numpy(v) for k, v in nn.state_arrays(model).items()})
-    net.train(train)
-    trained = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=1e-6, momentum=0.9)
+    net = torch_twin_two_stage.TwinFasterRCNN(depth, classes)
+    load(net, model)
 
-    def step() -> float:
-        x = torch.from_numpy(images)
-        if not train:
-            with torch.no_grad():
-                return float(net.detect(net(x))[0].ravel()[0])
+    def loss(x: torch.Tensor) -> torch.Tensor:
         outputs = net(x)
         with random.at(0, "step", 0):
             sampled = model.goals(outputs, goals)
-        total = net.losses(outputs, sampled)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        return total.item()
+        return net.losses(outputs, sampled)
 
-    return step
+    return by_hand(net, images, lambda x: net.detect(net(x))[0], loss, train)
 
 
 def inference_parts(model: Any, images: np.ndarray) -> dict[str, float]:
@@ -147,7 +113,7 @@ def main() -> None:
         for backend in ("torch", "jittor")
     }
     assert [backend_of(model) for model in models.values()] == list(models)
-    peer = "torchvision's" if by_hand.PEER is not None else "an embedding bag's"
+    peer = "torchvision's" if torch_twin_two_stage.PEER is not None else "an embedding bag's"
     print(f"by hand: RoIAlign is {peer}")
     rows = []
     for train in (False, True):

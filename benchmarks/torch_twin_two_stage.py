@@ -2,7 +2,7 @@
 
 Same layers, names and arithmetic as :class:`unidet.models.faster_rcnn.FasterRCNN` in its default
 form with two samples along a side of a bin. RoIAlign and NMS are torchvision's where it is
-installed; elsewhere RoIAlign is an embedding bag, the fastest form in plain torch (4 to 25 times
+installed; elsewhere RoIAlign is an embedding bag, the fastest form in plain torch (3 to 14 times
 as fast as torchvision's on a CPU), and NMS walks down a matrix of overlaps. Matching and sampling
 are not written again: they are the host's part and the same for all sides.
 """

@@ -1,4 +1,4 @@
-"""Skips for tests that need one framework."""
+"""Marks of tests that need one framework."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import pytest
 
 from unidet.backends import available
 
-
-def needs_jittor(*, allow_module_level: bool = False) -> None:
-    """Skips where Jittor is not installed.
-
-    Not ``importorskip``: importing a part of Jittor before unidet has prepared the process makes it
-    keep its kernels elsewhere, and compile all of them again.
-    """
-    if "jittor" not in available():
-        pytest.skip("jittor is not installed", allow_module_level=allow_module_level)
+#: Not ``importorskip``: a part of Jittor that is imported before unidet has prepared the process
+#: keeps its kernels elsewhere, and compiles all of them again.
+needs_jittor = pytest.mark.skipif("jittor" not in available(), reason="jittor is not installed")

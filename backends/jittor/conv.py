@@ -172,7 +172,7 @@ def _product() -> int | None:
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         return None
-    loaded = re.search(r"\S*/lib(?:mkldnn|dnnl)\.so\S*$", maps.read_text(), re.MULTILINE)
+    loaded = re.search(r"/.*/lib(?:mkldnn|dnnl)\.so.*$", maps.read_text(), re.MULTILINE)
     if loaded is None:
         return None
     try:

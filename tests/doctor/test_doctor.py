@@ -14,14 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.frameworks import needs_jittor
 from unidet import doctor, doctor_jittor
 from unidet.backends import kernels, registry
 from unidet.cli.main import main
 from unidet.doctor import Row
-
-needs_jittor = pytest.mark.skipif(
-    "jittor" not in registry.available(), reason="jittor is not installed"
-)
 
 
 def row(name: str) -> Row:

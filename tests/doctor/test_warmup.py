@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.frameworks import needs_jittor
 from unidet.backends import registry
 from unidet.cli.main import main
 
@@ -25,9 +26,8 @@ def test_torch_compiles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@needs_jittor
 def test_a_second_warmup_finds_every_kernel(capsys: pytest.CaptureFixture[str]) -> None:
-    if "jittor" not in registry.available():
-        pytest.skip("jittor is not installed")
     for _ in range(2):
         assert main(["warmup", *SMALL]) == 0
     counts = re.findall(r"(\d+) kernels newly compiled", capsys.readouterr().out)

@@ -11,8 +11,12 @@ import toy
 from runs import assert_same_weights, losses, rows, stop_after
 
 from tests.frameworks import needs_jittor
+from unidet.backends import available
 from unidet.checkpoint import load_checkpoint
+from unidet.data.transforms import RandomZoom, VerticalFlip, active
 from unidet.engine import train
+from unidet.engine.run_folder import RunFolder
+from unidet.engine.trainer import Trainer
 from unidet.errors import UserError
 
 
@@ -171,9 +175,18 @@ def test_mixed_precision(data: Path, tmp_path: Path) -> None:
     assert weights["head.weight"].dtype == np.float32
 
 
+@needs_jittor
 def test_mixed_precision_is_refused_where_there_is_none(data: Path, tmp_path: Path) -> None:
-    needs_jittor()
     config = toy.config(data, train={"amp": "bf16"})
     with pytest.raises(ValueError, match=r"train\.amp.*jittor"):
         train(config, backend="jittor", work_dir=tmp_path / "amp", quiet=True)
     assert not (tmp_path / "amp").exists()
+
+
+def test_augmentations_of_the_config_rest_after_their_epochs(data: Path, tmp_path: Path) -> None:
+    always, first = {"name": "vertical_flip"}, {"name": "random_zoom", "epochs": 2}
+    config = toy.config(data, data={"augmentations": [always, first]})
+    backend = available()[0]
+    loader = Trainer(config, RunFolder(tmp_path / "run"), backend=backend, device="cpu").loader
+    kinds = [[type(a) for a in active(loader.augmentations, epoch)] for epoch in range(3)]
+    assert kinds == [[VerticalFlip, RandomZoom]] * 2 + [[VerticalFlip]]

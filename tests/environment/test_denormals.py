@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-from unidet.backends import available
+from tests.frameworks import needs_jittor
 
 SCRIPT = """
 import numpy as np
@@ -19,7 +17,7 @@ assert (small * 0.5 > 0).all(), "denormal numbers became zero"
 """
 
 
-@pytest.mark.skipif("jittor" not in available(), reason="jittor is not installed")
+@needs_jittor
 def test_denormal_numbers_of_numpy_survive_a_jittor_kernel() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

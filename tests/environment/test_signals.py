@@ -6,9 +6,7 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
-from unidet.backends import available
+from tests.frameworks import needs_jittor
 
 SCRIPT = """
 import signal, subprocess, sys
@@ -22,7 +20,7 @@ signal.raise_signal(signal.SIGSEGV)
 """
 
 
-@pytest.mark.skipif("jittor" not in available(), reason="jittor is not installed")
+@needs_jittor
 def test_a_killed_child_is_survived_and_a_crash_shows() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.stdout.strip() == "alive", done.stderr

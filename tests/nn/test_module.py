@@ -219,8 +219,8 @@ def test_torch_compile_takes_the_whole_model(image):
     torch.testing.assert_close(compiled(x), model(x))
 
 
+@needs_jittor
 def test_jittor_modules_made_under_no_grad_can_be_trained():
-    needs_jittor()
     jt = registry.implementation("jittor", "environment").load()
     with jt.no_grad():
         model = Derived(backend="jittor")

@@ -160,9 +160,9 @@ def test_clipping_scales_the_gradients(backend):
     np.testing.assert_allclose(again["cls.weight"], before["cls.weight"] * 0.1 / norm, rtol=1e-4)
 
 
+@needs_jittor
 def test_norm_of_many_values_is_accurate():
     """Jittor's own float32 sum is 4 % off at this size."""
-    needs_jittor()
 
     class Wide(nn.Module):
         def __init__(self) -> None:
@@ -203,8 +203,8 @@ def test_frozen_parameters_rest_until_unfrozen(backend):
     assert "norm.running_mean" not in run.optimizer.parameters
 
 
+@needs_jittor
 def test_schedules_compile_no_kernels_and_leave_no_graph():
-    needs_jittor()
     jt = registry.implementation("jittor", "environment").load()
     run = Run("jittor", "adamw", {"lr": 1e-2})
     run.train(range(3))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.proofs.curves import apart, curve, judge
 from unidet.backends import nn, ops
 from unidet.config import Config, load_config
 from unidet.engine import train
@@ -46,41 +46,9 @@ def start(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     return [weights, "schedule.kind=constant"]  # others stretch with the number of steps
 
 
-def curve(folder: Path) -> np.ndarray:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    steps = {row["step"]: row["loss"] for row in rows if "loss" in row}
-    return np.array([steps[step] for step in sorted(steps)])
-
-
 def run(chosen: Config, folder: Path, backend: str, **options: Any) -> np.ndarray:
     train(chosen, backend=backend, work_dir=folder, quiet=True, **options)
     return curve(folder)
-
-
-def judge(chosen: Config, folder: Path) -> np.ndarray:
-    """The same run on torch in double precision: what both backends try to be."""
-    trainer = Trainer(chosen, RunFolder(folder), backend="torch", device="cpu")
-    trainer.start_from(chosen.train.weights)
-    model, optimizer = trainer.model.double().train(), trainer.optimizer
-    losses: list[float] = []
-    for epoch in range(chosen.train.epochs):
-        with trainer.loader.epoch(epoch) as batches:
-            for batch in batches:
-                images = ops.cast(ops.asarray(batch.images, backend="torch"), "float64")
-                parts = model.losses(model(images), batch.targets)
-                total = parts["loss_cls"] + parts["loss_box"]
-                losses.append(ops.item(total))
-                optimizer.zero_grad()
-                optimizer.backward(total)
-                optimizer.clip_grad_norm(chosen.train.clip_grad_norm)
-                optimizer.step()
-                if len(losses) == chosen.train.max_steps:
-                    return np.array(losses)
-    return np.array(losses)
-
-
-def apart(a: np.ndarray, b: np.ndarray, steps: int = 50) -> float:
-    return float((np.abs(a - b) / np.abs(b))[:steps].max())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -113,10 +81,8 @@ def test_a_run_goes_on_with_the_other_framework(
     run(config(sample_data, 20, *chosen), tmp_path / "moved", first)
     moved = run(config(sample_data, 40, *chosen), tmp_path / "moved", second, resume=True)
     assert len(whole) == len(moved) == 40
-    print(
-        f"\n{name}, {first} to {second}: {apart(moved, whole, 40):.1e} from the uninterrupted run"
-    )
-    assert apart(moved, whole, 40) <= 1e-3
+    print(f"\n{name}, {first} to {second}: {apart(moved, whole):.1e} from the uninterrupted run")
+    assert apart(moved, whole) <= 1e-3
 
 
 def test_gradients_against_double_precision(

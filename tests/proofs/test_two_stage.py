@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +11,13 @@ import numpy as np
 import pytest
 
 from tests.golden.support import Golden
+from tests.proofs.curves import apart, curve, judge
 from unidet.backends import nn, ops, random
 from unidet.certificate.differences import gradient_difference, match_detections
 from unidet.certificate.model import Thresholds
 from unidet.config import Config, load_config
 from unidet.data import DetectionDataset, Loader, load_dataset
 from unidet.engine import train
-from unidet.engine.run_folder import RunFolder
-from unidet.engine.trainer import Trainer
 from unidet.models import create_model
 from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections
@@ -179,39 +177,6 @@ def config(sample_data: Path, steps: int, *overrides: str) -> Config:
         "schedule.kind=constant",
     ]
     return load_config("faster_rcnn_r18_bccd", [*fixed, *overrides])
-
-
-def curve(folder: Path) -> np.ndarray:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return np.array([row["loss"] for row in rows if "loss" in row])
-
-
-def judge(chosen: Config, folder: Path) -> np.ndarray:
-    """The same run on torch in double precision: what both backends try to be."""
-    trainer = Trainer(chosen, RunFolder(folder), backend="torch", device="cpu")
-    trainer.start_from(chosen.train.weights)
-    model, optimizer = trainer.model.double().train(), trainer.optimizer
-    losses: list[float] = []
-    with trainer.loader.epoch(0) as batches:
-        for batch in batches:
-            images = ops.cast(ops.asarray(batch.images, backend="torch"), "float64")
-            outputs = model(images, image_sizes=batch.image_sizes)
-            with random.at(chosen.train.seed, "step", len(losses)):
-                first, *others = model.losses(outputs, batch.targets).values()
-            for value in others:
-                first = first + value
-            losses.append(ops.item(first))
-            optimizer.zero_grad()
-            optimizer.backward(first)
-            optimizer.clip_grad_norm(chosen.train.clip_grad_norm)
-            optimizer.step()
-            if len(losses) == chosen.train.max_steps:
-                break
-    return np.array(losses)
-
-
-def apart(a: np.ndarray, b: np.ndarray, steps: int = STEPS) -> float:
-    return float((np.abs(a - b) / np.abs(b))[:steps].max())
 
 
 @pytest.mark.usefixtures("both")

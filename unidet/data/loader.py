@@ -18,6 +18,7 @@ from unidet.data.proposals import with_proposals, without_proposals
 from unidet.data.resize import SIDE_RULES
 from unidet.data.transforms import (
     Augmentation,
+    FirstEpochs,
     RandomResize,
     active,
     clip_targets,
@@ -27,6 +28,9 @@ from unidet.errors import UserError
 from unidet.structures import Batch
 
 logger = logging.getLogger(__name__)
+
+#: Augmentations of an epoch, and the resizing among them that ``Preprocess`` does itself.
+Changes = tuple[list[Augmentation], list[RandomResize]]
 
 
 class Loader:
@@ -70,7 +74,7 @@ class Loader:
         preprocess: Preprocess,
         batch_size: int,
         *,
-        augmentations: Sequence[Augmentation] = (),
+        augmentations: Sequence[Augmentation | FirstEpochs] = (),
         shuffle: bool = False,
         seed: int = 0,
         group_by_aspect_ratio: bool = False,
@@ -97,7 +101,7 @@ class Loader:
         self.group_by_aspect_ratio, self.shard, self.on_bad = group_by_aspect_ratio, shard, on_bad
         self.min_box_size = min_box_size
         self.augmentations = tuple(augmentations)
-        _split(active(augmentations, 0), preprocess)  # refuses what does not fit
+        _split(active(self.augmentations, 0), preprocess)  # refuses what does not fit
         self._images = [
             (d, i)
             for d, dataset in enumerate(self.datasets)
@@ -171,8 +175,9 @@ class Loader:
                 f"Received {start_step!r}."
             )
         plan = self.plan(epoch)
+        changes = _split(active(self.augmentations, epoch), self.preprocess)
         return BatchIterator(
-            lambda step: self._load(plan, epoch, start_step + step),
+            lambda step: self._load(plan, epoch, start_step + step, changes),
             len(plan) - start_step,
             self.num_workers,
         )
@@ -181,10 +186,13 @@ class Loader:
         """Epoch 0, for evaluation."""
         return self.epoch(0)
 
-    def _load(self, plan: list[np.ndarray], epoch: int, step: int) -> Batch | None:
+    def _load(
+        self, plan: list[np.ndarray], epoch: int, step: int, changes: Changes
+    ) -> Batch | None:
         for ahead in range(len(plan) if self._even else 1):
             numbers = plan[(step + ahead) % len(plan)]
-            samples = [s for n in numbers if (s := self._sample(int(n), epoch)) is not None]
+            found = (self._sample(int(n), epoch, changes) for n in numbers)
+            samples = [sample for sample in found if sample is not None]
             if samples:
                 return self.preprocess.collate(samples)
         if not self._even:
@@ -192,7 +200,7 @@ class Loader:
         names = ", ".join(d.name for d in self.datasets)
         raise UserError(f"No image of {names} can be read.")
 
-    def _sample(self, number: int, epoch: int) -> Sample | None:
+    def _sample(self, number: int, epoch: int, changes: Changes) -> Sample | None:
         dataset_id, index = self._images[number]
         dataset = self.datasets[dataset_id]
         try:
@@ -210,7 +218,7 @@ class Loader:
             targets = with_proposals(targets, dataset.proposals[index])
         targets = clip_targets(targets, original, self.min_box_size)
         rng = stream(self.seed, "augment", epoch, number)
-        augmentations, resizes = _split(active(self.augmentations, epoch), self.preprocess)
+        augmentations, resizes = changes
         min_size = None
         for resize in resizes:
             min_size = resize.draw(rng)
@@ -233,9 +241,7 @@ class Loader:
         )
 
 
-def _split(
-    augmentations: Sequence[Augmentation], preprocess: Preprocess
-) -> tuple[list[Augmentation], list[RandomResize]]:
+def _split(augmentations: Sequence[Augmentation], preprocess: Preprocess) -> Changes:
     """Separates the resizing that ``preprocess`` itself can do."""
     resizes = [a for a in augmentations if isinstance(a, RandomResize)]
     if resizes and preprocess.resize == "fixed":

@@ -208,7 +208,9 @@ class RandomZoom:
 
 
 class FirstEpochs:
-    """An augmentation that rests after some epochs, so that training ends on real pictures.
+    """Tells a loader to let an augmentation rest after some epochs.
+
+    So training may end on pictures as they are.
 
     Args:
         augmentation: which.
@@ -222,13 +224,8 @@ class FirstEpochs:
             )
         self.augmentation, self.epochs = augmentation, epochs
 
-    def __call__(
-        self, image: np.ndarray, targets: Targets, rng: np.random.Generator
-    ) -> tuple[np.ndarray, Targets]:
-        return self.augmentation(image, targets, rng)
 
-
-def active(augmentations: Sequence[Augmentation], epoch: int) -> list[Augmentation]:
+def active(augmentations: Sequence[Augmentation | FirstEpochs], epoch: int) -> list[Augmentation]:
     """Those of ``augmentations`` that do not rest in ``epoch``, counted from 0."""
     return [
         a.augmentation if isinstance(a, FirstEpochs) else a

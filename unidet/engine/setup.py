@@ -178,7 +178,7 @@ def build_loader(
             on_bad=data.on_bad,
             cache_images=data.cache,
         )
-    augmentations = []
+    augmentations: list[Any] = []
     for chosen in data.augmentations:
         made = create_augmentation(chosen.name, chosen.arguments)
         augmentations.append(FirstEpochs(made, chosen.epochs) if chosen.epochs else made)
