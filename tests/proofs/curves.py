@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +24,56 @@ def curve(folder: Path) -> np.ndarray:
 
 
 def judge(chosen: Config, folder: Path) -> np.ndarray:
-    """The same run on torch in double precision, at a constant rate: what both try to be."""
-    trainer = Trainer(chosen, RunFolder(folder), backend="torch", device="cpu")
+    """The run of a config in double precision: what both backends try to be."""
+    return steps(chosen, folder, "torch", double=True)
+
+
+def steps(
+    chosen: Config,
+    folder: Path,
+    backend: str,
+    *,
+    double: bool = False,
+    samples: list[Any] | None = None,
+) -> np.ndarray:
+    """Losses of the first steps of a run, at a constant rate.
+
+    Args:
+        chosen: the run, which starts from ``train.weights``.
+        folder: of the run.
+        backend: its framework.
+        double: compute in double precision (torch alone).
+        samples: what a two-stage model shall learn in each step. An empty list is filled with what
+            this run draws, a full one takes the place of drawing.
+    """
+    trainer = Trainer(chosen, RunFolder(folder), backend=backend, device="cpu")
     trainer.start_from(chosen.train.weights)
-    trainer.model.double().train()
+    model = trainer.model.double() if double else trainer.model
+    model.train()
+    if samples is not None:
+        model.goals = _shared(model.goals, samples)
     losses: list[float] = []
     for epoch in range(chosen.train.epochs):
         with trainer.loader.epoch(epoch) as batches:
             for batch in batches:
-                wide = dataclasses.replace(batch, images=batch.images.astype(np.float64))
+                if double:
+                    batch = dataclasses.replace(batch, images=batch.images.astype(np.float64))
                 with random.at(chosen.train.seed, "step", len(losses)):
-                    values = trainer.stepper.step([wide], 1.0, lambda values: None)
+                    values = trainer.stepper.step([batch], 1.0, lambda values: None)
                 losses.append(values["loss"])
                 if len(losses) == chosen.train.max_steps:
                     return np.array(losses)
     return np.array(losses)
+
+
+def _shared(draw: Callable[..., Any], samples: list[Any]) -> Callable[..., Any]:
+    given = iter(list(samples))
+
+    def record(outputs: Any, targets: Any) -> Any:
+        samples.append(draw(outputs, targets))
+        return samples[-1]
+
+    return (lambda outputs, targets: next(given)) if samples else record
 
 
 def apart(a: np.ndarray, b: np.ndarray, steps: int | None = None) -> float:
