@@ -225,8 +225,8 @@ class Batch:
         targets: ground truth of each image, empty where there is none.
         image_ids: ids of the annotation file.
         dataset_ids: index of the data set that each image comes from.
-        proposals: ``(n, 4)`` float32 of each image, in pixels of the input, for models that
-            classify given boxes; empty where there are none.
+        proposals: ``(n, 4)`` or, with scores, ``(n, 5)`` float32 of each image, in pixels of the
+            input, best first, for models that classify given boxes; empty where there are none.
     """
 
     images: np.ndarray

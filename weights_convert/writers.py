@@ -109,7 +109,7 @@ def write_jittor(
         CheckpointError: a dtype that the file cannot hold.
         RunFailedError: the disk is full or refuses the write.
     """
-    body = PickleWriter(4, _numpy_array).dump(dict(tree))
+    body = PickleWriter(4, numpy_call).dump(dict(tree))
     note = METADATA_MARK + metadata["unidet"].encode() if metadata and "unidet" in metadata else b""
     digest = hashlib.sha1(body)
     digest.update(note)
@@ -175,7 +175,12 @@ def _torch_tensor(array: np.ndarray, arrays: list[np.ndarray]) -> Call:
     return Call(Global("torch._utils", "_rebuild_tensor_v2"), arguments)
 
 
-def _numpy_array(array: np.ndarray) -> Call:
+def numpy_call(array: np.ndarray) -> Call:
+    """How a pickle spells an array so that every NumPy reads it.
+
+    Raises:
+        CheckpointError: it holds no numbers or text.
+    """
     if array.dtype.kind not in "biufcSU":
         raise CheckpointError(
             f"Invalid tensor. Expected numbers. Received an array of {array.dtype.name}."

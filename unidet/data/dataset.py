@@ -102,7 +102,10 @@ class DetectionDataset:
         annotations: one entry for each image.
         skipped: what a reader with ``on_bad="skip"`` left out, one line each.
         categories: entries of the annotation file, in the order of ``category_ids``.
-        proposals: ``(n, 4)`` float32 of each image in pixels of the original, or none at all.
+        proposals: ``(n, 4)`` or, with scores, ``(n, 5)`` float32 of each image in pixels of the
+            original, best first, or none at all.
+        metric: whose rules count detections: "coco", or "lvis" for data in which each image was
+            searched for some classes only.
     """
 
     name: str
@@ -113,6 +116,7 @@ class DetectionDataset:
     skipped: list[str] = field(default_factory=list)
     categories: list[dict[str, Any]] = field(default_factory=list)
     proposals: list[np.ndarray] = field(default_factory=list)
+    metric: str = "coco"
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.annotations):
@@ -182,6 +186,7 @@ class DetectionDataset:
             annotations=[self.annotations[i] for i in indices],
             categories=self.categories,
             proposals=[self.proposals[i] for i in indices] if self.proposals else [],
+            metric=self.metric,
         )
 
     def to_coco(self) -> dict[str, Any]:

@@ -123,6 +123,12 @@ class Loader:
                 "Invalid value for `proposals`. Expected them for all data sets that are mixed, or "
                 f"for none. Received none for {lacking}."
             )
+        columns = {boxes.shape[1] for dataset in self.datasets for boxes in dataset.proposals}
+        if len(columns) > 1:
+            raise UserError(
+                "Invalid value for `proposals`. Expected scores for all data sets that are mixed, "
+                "or for none. Received some with and some without."
+            )
         self._cache = ImageCache(int(cache_gigabytes * 1e9) if cache_images else 0)
         self._ratios = (
             [self.datasets[d].aspect_ratio(i) for d, i in self._images]
@@ -229,7 +235,7 @@ class Loader:
         targets = clip_targets(scale_targets(targets, (sy, sx)), size, 0.0)
         proposals = None
         if dataset.proposals:
-            targets, proposals = without_proposals(targets)
+            targets, proposals = without_proposals(targets, dataset.proposals[index])
         return Sample(
             image=chw,
             original_size=original,

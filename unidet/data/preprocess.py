@@ -39,7 +39,7 @@ class Sample:
         targets: boxes in pixels of ``image``.
         image_id: of the annotation file.
         dataset_id: index of the data set.
-        proposals: ``(n, 4)`` float32 in pixels of ``image``, or None.
+        proposals: ``(n, 4)`` or, with scores, ``(n, 5)`` float32 in pixels of ``image``, or None.
     """
 
     image: np.ndarray
