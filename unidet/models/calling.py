@@ -20,13 +20,15 @@ def outputs_of(
 ) -> dict[str, Any]:
     """Raw outputs of a model for a batch.
 
-    Models of two stages also learn where each image ends and, where there are any, the proposals.
+    Models of two stages also learn where each image ends and, where there are any, the proposals;
+    those of several vocabularies which data set each image comes from.
 
     Args:
         model: a model of either backend.
         batch: images with their sizes.
         like: tensor whose backend and device the images take; a parameter by default.
-        proposals: ``(n, 4)`` of each image in pixels of the input; those of the batch by default.
+        proposals: ``(n, 4)`` or, with scores, ``(n, 5)`` of each image in pixels of the input;
+            those of the batch by default.
     """
     if like is None:
         like = next(iter(nn.parameters(model).values()))
@@ -34,7 +36,10 @@ def outputs_of(
     if not getattr(model, "takes_image_sizes", False):
         return model(images)
     given = list(batch.proposals) or None if proposals is None else proposals
-    return model(images, image_sizes=batch.image_sizes, proposals=given)
+    more = {}
+    if getattr(model, "takes_dataset_ids", False):
+        more["dataset_ids"] = list(batch.dataset_ids) or None
+    return model(images, image_sizes=batch.image_sizes, proposals=given, **more)
 
 
 def example_proposals(model: Any, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:

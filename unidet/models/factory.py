@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 from unidet.backends import nn
 from unidet.errors import UserError, suggestion
 from unidet.models.argument_types import check_types
+from unidet.models.clip import CLIP, CLIPS
+from unidet.models.clip_resnet import LAYERS
 from unidet.models.dialects import DIALECTS
 from unidet.models.fast_rcnn import FastRCNN
 from unidet.models.faster_rcnn import FasterRCNN
@@ -17,6 +19,8 @@ from unidet.models.faster_rcnn_dialects import DIALECTS as TWO_STAGE_DIALECTS
 from unidet.models.resnet import BLOCKS, ResNetClassifier
 from unidet.models.retinanet import RetinaNet
 from unidet.models.retinanet_config import RetinaNetConfig
+from unidet.models.unidetector import UniDetector, UniDetectorStage2
+from unidet.models.unidetector_config import DEFAULTS, UniDetectorConfig, accepted
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,16 @@ def _two_stage() -> dict[str, ModelSpec]:
     return specs
 
 
+def _unidetectors() -> dict[str, ModelSpec]:
+    return {
+        f"{model.family}_r{depth}_c4": ModelSpec(
+            model, {**DEFAULTS[model.family], "depth": depth}, accepted(model.family)
+        )
+        for model in (UniDetector, UniDetectorStage2)
+        for depth in LAYERS
+    }
+
+
 def _classifiers() -> dict[str, ModelSpec]:
     accepts = ("num_classes", "norm", "norm_eps", "norm_eval", "stride_in_1x1", "frozen_stages")
     return {
@@ -82,15 +96,29 @@ def _classifiers() -> dict[str, ModelSpec]:
     }
 
 
-#: Dataclasses that declare the types of a constructor's arguments.
-_CONFIGS: dict[Any, type] = {
+def _clips() -> dict[str, ModelSpec]:
+    accepts = tuple(name for name in get_type_hints(CLIP.__init__) if name != "return")
+    return {name: ModelSpec(CLIP, arguments, accepts) for name, arguments in CLIPS.items()}
+
+
+#: What declares the types of a constructor's arguments.
+_CONFIGS: dict[Any, Any] = {
     RetinaNet: RetinaNetConfig,
     FasterRCNN: FasterRCNNConfig,
     FastRCNN: FasterRCNNConfig,
+    CLIP: CLIP.__init__,
+    UniDetector: UniDetectorConfig,
+    UniDetectorStage2: UniDetectorConfig,
 }
 
 #: Every model that :func:`create_model` makes.
-MODELS: dict[str, ModelSpec] = {**_retinanets(), **_two_stage(), **_classifiers()}
+MODELS: dict[str, ModelSpec] = {
+    **_retinanets(),
+    **_two_stage(),
+    **_unidetectors(),
+    **_classifiers(),
+    **_clips(),
+}
 
 
 def model_spec(name: str) -> ModelSpec:

@@ -19,7 +19,7 @@ from unidet.models.labels import check_labels
 from unidet.models.matcher import Matcher
 from unidet.models.resnet import ResNet, hold_norms
 from unidet.models.roi_levels import roi_levels
-from unidet.models.roi_postprocess import RoIPostProcess
+from unidet.models.roi_postprocess import RoIPostProcess, softmax
 from unidet.models.samplers import RandomSampler
 from unidet.models.two_stage_losses import weighted_box_loss
 from unidet.models.two_stage_targets import RoITargets, class_rows, roi_targets
@@ -42,6 +42,8 @@ class FastRCNN(nn.Module):
     """
 
     family = "fast_rcnn"
+    #: Type of the arguments.
+    config_class: type[FasterRCNNConfig] = FasterRCNNConfig
     #: ``forward`` wants to know where each image ends.
     takes_image_sizes = True
     #: ``forward`` cannot do without ``proposals``.
@@ -49,12 +51,10 @@ class FastRCNN(nn.Module):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
-        self.settings = c = FasterRCNNConfig(**arguments)
-        self.class_names = c.class_names
+        c = self.config_class(**arguments)
         self.model_name = f"{self.family}_r{c.depth}_{c.style}"
         #: How a photo becomes an input of this model.
         self.preprocess = Preprocess.from_dict(c.preprocess)
-        self.rows = class_rows(c)
         self.coder = BoxCoder(
             c.box_std, log_limit=c.box_log_limit, log_limit_both=c.box_log_limit_both
         )
@@ -65,6 +65,14 @@ class FastRCNN(nn.Module):
             ignore_overlap=c.ignore_overlap,
         )
         self.sampler = RandomSampler(c.roi_batch, c.roi_positive_fraction)
+        self._configure(c)
+        self._build_network(c)
+
+    def _configure(self, c: FasterRCNNConfig) -> None:
+        """Takes over the arguments that decide about classes and about what is kept."""
+        self.settings = c
+        self.class_names = c.class_names
+        self.rows = class_rows(c)
         self.postprocess = RoIPostProcess(
             self.coder,
             self.rows,
@@ -79,7 +87,6 @@ class FastRCNN(nn.Module):
             drop_empty=c.drop_empty,
             rescale=c.rescale,
         )
-        self._build_network(c)
 
     def _build_network(self, c: FasterRCNNConfig) -> None:
         norm = {"norm": c.norm, "norm_eps": c.norm_eps, "stride_in_1x1": c.stride_in_1x1}
@@ -188,12 +195,14 @@ class FastRCNN(nn.Module):
             images: the batch.
             image_sizes: ``(height, width)`` of each image before padding; the padded size by
                 default.
-            proposals: ``(n, 4)`` of each image, in pixels of the input.
+            proposals: ``(n, 4)`` of each image, in pixels of the input; a fifth column holds
+                their scores.
 
         Returns:
-            ``features``, ``layout``, ``image_sizes`` and ``proposals`` (float32); in evaluation
-            mode also ``cls_logits`` ``(R, rows)`` and ``box_deltas`` ``(R, 4 * groups)`` of the
-            proposals of all images, one image after the other, and ``roi_counts``.
+            ``features``, ``layout``, ``image_sizes`` and ``proposals`` (float32; with scores also
+            ``proposal_scores``); in evaluation mode also ``cls_logits`` ``(R, rows)`` and
+            ``box_deltas`` ``(R, 4 * groups)`` of the proposals of all images, one image after the
+            other, and ``roi_counts``.
 
         Raises:
             ValueError: no proposals, or of a wrong shape.
@@ -205,49 +214,62 @@ class FastRCNN(nn.Module):
                 "Missing argument `proposals`. Expected the proposals of each image, which "
                 "Fast R-CNN does not make itself. Received none."
             )
-        outputs["proposals"] = self.check_proposals(proposals, len(outputs["image_sizes"]))
+        outputs.update(self.given(proposals, len(outputs["image_sizes"])))
         if not self.training:
             outputs.update(self.classify(outputs["features"], outputs["proposals"]))
         return outputs
 
-    @staticmethod
-    def check_proposals(proposals: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-        """Proposals as float32 arrays.
+    def given(self, proposals: Sequence[np.ndarray], count: int) -> dict[str, Any]:
+        """``proposals`` as float32 corners and, where they have them, ``proposal_scores``.
 
         Raises:
-            ValueError: not one ``(n, 4)`` array of finite numbers for each image.
+            ValueError: not one ``(n, 4)`` or ``(n, 5)`` array of finite numbers for each image.
         """
         found = [np.asarray(boxes, np.float32) for boxes in proposals]
         shapes = [boxes.shape for boxes in found]
-        if len(found) != count or any(len(s) != 2 or s[1] != 4 for s in shapes):
+        columns = {s[1] if len(s) == 2 else 0 for s in shapes}
+        if len(found) != count or columns not in ({4}, {5}):
             raise ValueError(
-                f"Invalid value for `proposals`. Expected an array of shape (n, 4) for each of "
-                f"{count} images. Received {shapes}."
+                f"Invalid value for `proposals`. Expected an array of shape (n, 4), or (n, 5) with "
+                f"scores, for each of {count} images. Received {shapes}."
             )
         if not all(np.isfinite(boxes).all() for boxes in found):
             raise ValueError(
-                "Invalid value for `proposals`. Expected finite corners. Received NaN or infinity."
+                "Invalid value for `proposals`. Expected finite numbers. Received NaN or infinity."
             )
-        return found
+        corners = {"proposals": [np.ascontiguousarray(boxes[:, :4]) for boxes in found]}
+        if columns == {4}:
+            return corners
+        return {**corners, "proposal_scores": [boxes[:, 4] for boxes in found]}
 
     def classify(self, features: Sequence[Any], proposals: Sequence[np.ndarray]) -> dict[str, Any]:
-        """``cls_logits``, ``box_deltas`` and ``roi_counts`` for the proposals of all images."""
+        """What the head answers for the proposals of all images, and ``roi_counts``."""
         counts = [len(boxes) for boxes in proposals]
         rois = np.concatenate(proposals)
         images = np.repeat(np.arange(len(counts)), counts)
         c = self.settings
         step = max(CHUNK // (self.feature_channels * c.roi_size**2), 1)
         answers = [
-            self.head(self.regions(features, rois[i : i + step], images[i : i + step]))
+            self.answer(self.regions(features, rois[i : i + step], images[i : i + step]))
             for i in range(0, len(rois), step)
         ]
         if not answers:
-            none = [(0, c.class_rows), (0, 4 * c.box_rows)]
-            answers = [tuple(ops.zeros(shape, like=features[0]) for shape in none)]
-        logits, deltas = (
+            widths = self.answers.values()
+            answers = [tuple(ops.zeros((0, width), like=features[0]) for width in widths)]
+        joined = (
             part[0] if len(part) == 1 else ops.concat(list(part), axis=0) for part in zip(*answers)
         )
-        return {"cls_logits": logits, "box_deltas": deltas, "roi_counts": counts}
+        return {**dict(zip(self.answers, joined)), "roi_counts": counts}
+
+    def answer(self, regions: Any) -> tuple[Any, ...]:
+        """The tensors of :attr:`answers` for ``regions`` ``(R, C, roi_size, roi_size)``."""
+        return self.head(regions)
+
+    @property
+    def answers(self) -> dict[str, int]:
+        """What the head answers for each proposal, in its order, and how many numbers."""
+        c = self.settings
+        return {"cls_logits": c.class_rows, "box_deltas": 4 * c.box_rows}
 
     def regions(self, features: Sequence[Any], rois: np.ndarray, images: np.ndarray) -> Any:
         """``(R, C, roi_size, roi_size)``: what the maps hold where the proposals lie.
@@ -300,9 +322,13 @@ class FastRCNN(nn.Module):
                 f"Invalid value for `targets`. Expected one for each of {count} images. "
                 f"Received {len(targets)}."
             )
+        self.check_targets(outputs, targets)
+        return self.assign(outputs, targets)
+
+    def check_targets(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> None:
+        """Refuses labels that the model does not have."""
         for target in targets:
             check_labels(target, self.settings.num_classes, self.settings.background_slot)
-        return self.assign(outputs, targets)
 
     def losses(
         self,
@@ -341,12 +367,12 @@ class FastRCNN(nn.Module):
             outputs: of :meth:`forward` in evaluation mode for ``batch.images``.
             batch: sizes and scales of the images.
         """
-        logits = ops.to_numpy(outputs["cls_logits"])
         deltas = ops.to_numpy(outputs["box_deltas"])
+        scores = self.scores(outputs)
         borders = np.cumsum([0, *outputs["roi_counts"]])
         return [
             self.postprocess(
-                logits[start:stop],
+                scores[start:stop],
                 deltas[start:stop],
                 outputs["proposals"][i],
                 image_size=batch.image_sizes[i],
@@ -355,6 +381,10 @@ class FastRCNN(nn.Module):
             )
             for i, (start, stop) in enumerate(pairwise(borders))
         ]
+
+    def scores(self, outputs: dict[str, Any]) -> np.ndarray:
+        """Scores ``(R, rows)`` float32 of the proposals of all images."""
+        return softmax(ops.to_numpy(outputs["cls_logits"]))
 
 
 def _zeros(shape: Sequence[int]) -> np.ndarray:

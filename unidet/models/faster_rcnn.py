@@ -96,15 +96,19 @@ class FasterRCNN(FastRCNN):
             ``proposal_scores``, probabilities ``(n,)`` of each image.
         """
         maps = self.extract(images, image_sizes)
-        logits, deltas = self.rpn(maps.pop("levels"))
-        outputs = {"rpn_logits": logits, "rpn_deltas": deltas, **maps}
+        outputs = {**self.first_stage(maps.pop("levels")), **maps}
         if proposals is not None:
-            outputs["proposals"] = self.check_proposals(proposals, len(outputs["image_sizes"]))
+            outputs.update(self.given(proposals, len(outputs["image_sizes"])))
         if not self.training:
             if proposals is None:
                 outputs["proposals"], outputs["proposal_scores"] = self.propose(outputs)
             outputs.update(self.classify(outputs["features"], outputs["proposals"]))
         return outputs
+
+    def first_stage(self, levels: Sequence[Any]) -> dict[str, Any]:
+        """Raw answers of the region proposal network."""
+        logits, deltas = self.rpn(levels)
+        return {"rpn_logits": logits, "rpn_deltas": deltas}
 
     def propose(
         self, outputs: dict[str, Any], train: bool = False
@@ -179,7 +183,13 @@ class FasterRCNN(FastRCNN):
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
         goals = self.goals(outputs, targets) if sampled is None else sampled
-        goal = goals["rpn"]
+        return {
+            **self.first_stage_losses(outputs, goals["rpn"]),
+            **self.head_losses(outputs["features"], goals["roi"]),
+        }
+
+    def first_stage_losses(self, outputs: dict[str, Any], goal: RPNTargets) -> dict[str, Any]:
+        """Losses of the region proposal network on sampled anchors."""
         logits = ops.take(ops.reshape(outputs["rpn_logits"], (-1,)), goal.index, axis=0)
         labels = ops.asarray(goal.labels, like=logits)
         each = ops.binary_cross_entropy_with_logits(logits, labels)
@@ -190,5 +200,4 @@ class FasterRCNN(FastRCNN):
         return {
             "loss_rpn_cls": ops.sum(each * ops.asarray(goal.weights, like=logits)),
             "loss_rpn_box": loss_box,
-            **self.head_losses(outputs["features"], goals["roi"]),
         }

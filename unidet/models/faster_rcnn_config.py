@@ -194,15 +194,15 @@ class FasterRCNNConfig:
             object.__setattr__(self, item.name, value)
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            _require(
+            require(
                 value in allowed,
                 name,
                 f"one of {', '.join(map(repr, allowed))}",
                 f"{value!r}.{suggestion(str(value), map(str, allowed))}",
             )
         self._check_classes()
-        _require((self.head == "res5") == (self.style == "c4"), "head", *self._head_words())
-        _require(self.rpn_convs > 0, "rpn_convs", "1 or more", self.rpn_convs)
+        require((self.head == "res5") == (self.style == "c4"), "head", *self._head_words())
+        require(self.rpn_convs > 0, "rpn_convs", "1 or more", self.rpn_convs)
         for name in (
             "rpn_batch",
             "roi_batch",
@@ -210,9 +210,9 @@ class FasterRCNNConfig:
             "rpn_post_nms_train",
             "rpn_pre_nms_test",
         ):
-            _require(getattr(self, name) > 0, name, "1 or more", getattr(self, name))
+            require(getattr(self, name) > 0, name, "1 or more", getattr(self, name))
         for name in ("rpn_positive_fraction", "roi_positive_fraction", "score_threshold"):
-            _require(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+            require(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
 
     def _head_words(self) -> tuple[str, str]:
         expected = "'res5'" if self.style == "c4" else "'2fc' or '4conv1fc'"
@@ -220,15 +220,15 @@ class FasterRCNNConfig:
 
     def _check_classes(self) -> None:
         low = 1 if self.background_slot is None else 2
-        _require(self.num_classes >= low, "num_classes", f"{low} or more", self.num_classes)
+        require(self.num_classes >= low, "num_classes", f"{low} or more", self.num_classes)
         names = self.class_names
-        _require(
+        require(
             names is None or len(names) == self.num_classes,
             "class_names",
             f"{self.num_classes} names",
             len(names or ()),
         )
-        _require(
+        require(
             self.background_slot is None or self.background == "first",
             "background",
             "'first' with background_slot=0",
@@ -265,7 +265,12 @@ def argument_names(family: str) -> tuple[str, ...]:
     return tuple(n for n in names if n not in own and not n.startswith(tuple(absent)))
 
 
-def _require(good: bool, name: str, expected: str, received: Any) -> None:
+def require(good: bool, name: str, expected: str, received: Any) -> None:
+    """Refuses an argument unless ``good``.
+
+    Raises:
+        ValueError: names the argument, what was expected and what was received.
+    """
     if not good:
         received = str(received).rstrip(".")
         raise ValueError(f"Invalid value for `{name}`. Expected {expected}. Received {received}.")

@@ -13,5 +13,5 @@ def convolution_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     return {
         name: shape
         for name, shape in shapes.items()
-        if len(shapes[f"{name.rpartition('.')[0]}.weight"]) == 4
+        if len(shapes.get(f"{name.rpartition('.')[0]}.weight", ())) == 4
     }

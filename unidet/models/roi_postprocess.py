@@ -15,7 +15,7 @@ from unidet.structures import Detections
 
 @dataclass(frozen=True)
 class RoIPostProcess:
-    """Softmax, threshold, decoding, clipping, NMS by class, cut.
+    """Threshold, decoding, clipping, NMS by class, cut.
 
     Attributes:
         coder: decodes boxes.
@@ -47,7 +47,7 @@ class RoIPostProcess:
 
     def __call__(
         self,
-        logits: np.ndarray,
+        scores: np.ndarray,
         deltas: np.ndarray,
         proposals: np.ndarray,
         *,
@@ -58,14 +58,14 @@ class RoIPostProcess:
         """Detections of one image by falling score.
 
         Args:
-            logits: ``(R, rows)`` float32.
+            scores: ``(R, rows)`` float32, of :func:`softmax` or another rule.
             deltas: ``(R, 4 * groups)`` float32.
             proposals: ``(R, 4)`` float32 pixels of the input.
             image_size: ``(height, width)`` of the input before padding.
             scale: ``(sy, sx)``, size of the input over size of the original.
             class_names: names of the labels.
         """
-        boxes, scores, labels = self._candidates(softmax(logits), deltas, proposals)
+        boxes, scores, labels = self._candidates(scores, deltas, proposals)
         boxes = clip_boxes(boxes, *image_size)
         sides = boxes[:, 2:] - boxes[:, :2]
         keep = np.isfinite(boxes).all(axis=1) & (sides >= self.min_side).all(axis=1)
@@ -97,8 +97,11 @@ class RoIPostProcess:
         if rows.background - rows.first in range(self.num_labels):
             good[:, rows.background - rows.first] = False  # a slot among the labels
         which, labels = np.nonzero(good)
-        groups = deltas.reshape(len(deltas), rows.groups, 4)
-        boxes = self.coder.decode(groups[which, rows.group(labels)], proposals[which])
+        if rows.groups == 1:  # decoded once, not once for each class
+            boxes = self.coder.decode(deltas, proposals)[which]
+        else:
+            groups = deltas.reshape(len(deltas), rows.groups, 4)
+            boxes = self.coder.decode(groups[which, rows.group(labels)], proposals[which])
         return boxes, foreground[which, labels], labels
 
     def _suppress(
@@ -108,8 +111,9 @@ class RoIPostProcess:
             kept = kernels.batched_nms(boxes, scores, labels, self.nms_iou)
             return kept, scores[kept]
         indices, values = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-        for label in np.unique(labels):
-            own = np.flatnonzero(labels == label)
+        by_label = np.argsort(labels, kind="stable")
+        borders = np.flatnonzero(np.diff(labels[by_label])) + 1
+        for own in np.split(by_label, borders):
             kept, lowered = kernels.soft_nms(
                 boxes[own],
                 scores[own],

@@ -145,9 +145,9 @@ def rpn_targets(
     positive = np.concatenate(found)
     offset = np.repeat(np.arange(len(targets)) * len(anchors_xyxy), [len(one) for one in found])
     return RPNTargets(
-        index=_padded(index),
-        labels=_padded(np.concatenate(labels).astype(np.float32)),
-        weights=_padded(np.full(total, share, np.float32)),
+        index=padded(index),
+        labels=padded(np.concatenate(labels).astype(np.float32)),
+        weights=padded(np.full(total, share, np.float32)),
         boxes=_box_goals(
             positive + offset, anchors_xyxy[positive], np.concatenate(owners), share, coder
         ),
@@ -222,13 +222,13 @@ def _box_goals(
 ) -> BoxGoals:
     # Padding wants of a unit box what it already is.
     unit = np.array([0, 0, 1, 1], np.float32)
-    anchors = _padded(anchors.astype(np.float32), unit)
-    boxes = _padded(boxes.astype(np.float32), unit)
-    weights = _padded(np.full(len(index), share, np.float32))
-    return BoxGoals(_padded(index), weights, anchors, boxes, coder.encode(boxes, anchors))
+    anchors = padded(anchors.astype(np.float32), unit)
+    boxes = padded(boxes.astype(np.float32), unit)
+    weights = padded(np.full(len(index), share, np.float32))
+    return BoxGoals(padded(index), weights, anchors, boxes, coder.encode(boxes, anchors))
 
 
-def _padded(rows: np.ndarray, value: np.ndarray | float = 0) -> np.ndarray:
+def padded(rows: np.ndarray, value: np.ndarray | float = 0) -> np.ndarray:
     count = -len(rows) % PAD or (0 if len(rows) else PAD)
     filling = np.broadcast_to(np.asarray(value, rows.dtype), (count, *rows.shape[1:]))
     return np.concatenate([rows, filling])

@@ -1,0 +1,104 @@
+"""Second stage that compares a proposal with text: CLIP's last stage, attention, cosines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unidet.backends import init, nn, ops
+from unidet.models.clip_resnet import AttentionPool, make_clip_stage
+from unidet.models.resnet import make_norm
+
+#: Class logits are cosines times this (the inverse of CLIP's learnt temperature).
+LOGIT_SCALE = 100.0
+#: Least norm that a vector is divided by.
+LEAST_NORM = 1e-12
+
+
+class CLIPBoxHead(nn.Module):
+    """Class logits against text embeddings, and one box for all classes.
+
+    Args:
+        blocks: of the last stage.
+        width: of the network's stem.
+        side: of the map of a proposal, before the last stage halves it.
+        embedding_dim: length of the vectors that are compared.
+        vocabulary_sizes: classes of each vocabulary; the buffers are ``text_embeddings`` for a
+            single one and ``text_embeddings_0``, ``text_embeddings_1``, ... for several. They have
+            shape ``(embedding_dim, classes + 1)``; the last column, the background's, is zero.
+        several: the buffers are numbered.
+        norm, norm_eps: of the last stage.
+    """
+
+    def __init__(
+        self,
+        blocks: int,
+        width: int,
+        side: int,
+        embedding_dim: int,
+        vocabulary_sizes: Sequence[int],
+        *,
+        several: bool = False,
+        norm: str = "batch",
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.layer4, channels = make_clip_stage(blocks, 3, width, make_norm(norm, norm_eps))
+        self.attnpool = AttentionPool(side // 2, channels, embedding_dim)
+        self.box_out = nn.Linear(embedding_dim, 4)
+        self.embedding_dim = embedding_dim
+        self.text_names: tuple[str, ...] = ()
+        self.set_text([np.zeros((n, embedding_dim), np.float32) for n in vocabulary_sizes], several)
+
+    def initial_values(self, draw: Any) -> dict[str, np.ndarray]:
+        """Kaiming normal for convolutions, a narrow normal for the boxes."""
+        values = {"box_out.bias": np.zeros(4, np.float32)}
+        for name, value in self.named_parameters():
+            shape = tuple(ops.shape(value))
+            if len(shape) == 4:
+                values[name] = init.kaiming_normal(draw(name), shape)
+            elif name == "box_out.weight":
+                values[name] = init.normal(draw(name), shape, 0.001)
+        return values
+
+    def set_text(self, embeddings: Sequence[np.ndarray], several: bool = False) -> None:
+        """Replaces all vocabularies.
+
+        Args:
+            embeddings: ``(classes, embedding_dim)`` of each.
+            several: number the buffers.
+        """
+        like = self.box_out.bias
+        for name in self.text_names:
+            delattr(self, name)
+        names = [f"text_embeddings_{i}" if several else "text_embeddings" for i in range(len(embeddings))]
+        for name, rows in zip(names, embeddings):
+            columns = np.zeros((self.embedding_dim, len(rows) + 1), np.float32)
+            columns[:, :-1] = np.asarray(rows, np.float32).T
+            self.register_buffer(name, ops.asarray(columns, like=like))
+        self.text_names = tuple(names)
+
+    def text(self, vocabulary: int = 0) -> Any:
+        """``(embedding_dim, classes + 1)`` of one vocabulary."""
+        return getattr(self, self.text_names[vocabulary])
+
+    def features(self, x: Any) -> Any:
+        """``(R, C, side, side)`` to the vectors ``(R, embedding_dim)`` that are compared."""
+        return self.attnpool(self.layer4(x))
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        """Logits of the first vocabulary ``(R, classes + 1)`` and deltas ``(R, 4)``."""
+        vectors = self.features(x)
+        return cosine_logits(vectors, self.text()), self.box_out(vectors)
+
+
+def cosine_logits(vectors: Any, text: Any) -> Any:
+    """Scaled cosines ``(R, K)`` of vectors ``(R, D)`` and columns ``(D, K)``; zeros give 0."""
+    return ops.matmul(_unit(vectors, 1), _unit(text, 0)) * LOGIT_SCALE
+
+
+def _unit(x: Any, axis: int) -> Any:
+    norm = ops.sqrt(ops.sum(ops.square(x), axis=axis, keepdims=True))
+    return x / ops.maximum(norm, ops.asarray(np.full((1, 1), LEAST_NORM, np.float32), like=norm))
