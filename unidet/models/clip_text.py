@@ -219,7 +219,7 @@ class CLIPText(nn.Module):
         ids = tokens if isinstance(tokens, np.ndarray) else ops.to_numpy(tokens)
         self._check(ids)
         layout = TextLayout.of(ids)
-        x = self.token_embedding(layout.ids.astype(np.int64))
+        x = ops.take(self.token_embedding.weight, layout.ids.astype(np.int64))
         x = x + ops.take(self.positional_embedding, layout.positions)
         x = self.transformer(x, layout)
         return ops.matmul(self.ln_final(ops.take(x, layout.ends)), self.text_projection)

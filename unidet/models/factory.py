@@ -11,6 +11,10 @@ from unidet.errors import UserError, suggestion
 from unidet.models.argument_types import check_types
 from unidet.models.clip import CLIP, CLIPS
 from unidet.models.clip_resnet import LAYERS
+from unidet.models.cln import CLN
+from unidet.models.cln_config import DEFAULTS as CLN_DEFAULTS
+from unidet.models.cln_config import CLNConfig
+from unidet.models.cln_config import accepted as cln_accepts
 from unidet.models.dialects import DIALECTS
 from unidet.models.fast_rcnn import FastRCNN
 from unidet.models.faster_rcnn import FasterRCNN
@@ -86,6 +90,9 @@ def _unidetectors() -> dict[str, ModelSpec]:
         )
         for model in (UniDetector, UniDetectorStage2)
         for depth in LAYERS
+    } | {
+        f"{CLN.family}_r{depth}_fpn": ModelSpec(CLN, {**CLN_DEFAULTS, "depth": depth}, cln_accepts())
+        for depth in BLOCKS
     }
 
 
@@ -109,6 +116,7 @@ _CONFIGS: dict[Any, Any] = {
     CLIP: CLIP.__init__,
     UniDetector: UniDetectorConfig,
     UniDetectorStage2: UniDetectorConfig,
+    CLN: CLNConfig,
 }
 
 #: Every model that :func:`create_model` makes.

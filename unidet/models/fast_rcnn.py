@@ -351,8 +351,12 @@ class FastRCNN(nn.Module):
 
     def head_losses(self, features: Sequence[Any], goal: RoITargets) -> dict[str, Any]:
         """Losses of the head on sampled proposals."""
-        c = self.settings
         logits, deltas = self.head(self.regions(features, goal.rois, goal.images))
+        return self.roi_losses(logits, deltas, goal)
+
+    def roi_losses(self, logits: Any, deltas: Any, goal: RoITargets) -> dict[str, Any]:
+        """``loss_cls`` and ``loss_box`` of what the head answered for sampled proposals."""
+        c = self.settings
         each = ops.cross_entropy(logits, goal.classes)
         loss_box = weighted_box_loss(deltas, goal.boxes, c.box_loss, c.box_beta, self.coder)
         return {

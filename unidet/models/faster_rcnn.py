@@ -61,7 +61,10 @@ class FasterRCNN(FastRCNN):
             min_side=c.rpn_min_side,
             score_threshold=c.rpn_score_threshold,
         )
-        self.rpn = RPNHead(self.feature_channels, self.anchors.per_cell, c.rpn_convs)
+        self.rpn = self._build_rpn()
+
+    def _build_rpn(self) -> Any:
+        return RPNHead(self.feature_channels, self.anchors.per_cell, self.settings.rpn_convs)
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         """As ``FastRCNN``; the proposal network starts from a narrow normal distribution."""

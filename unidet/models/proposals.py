@@ -11,6 +11,7 @@ import numpy as np
 from unidet.backends import kernels
 from unidet.models.box_coder import BoxCoder
 from unidet.models.boxes import clip_boxes
+from unidet.models.tblr_coder import TBLRCoder
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,14 @@ class ProposalSelector:
 
     Attributes:
         coder: decodes boxes.
-        nms_iou: IoU above which the lower score of one level is dropped.
+        nms_iou: IoU above which the lower score of one level is dropped. None: the candidates of
+            all levels are the proposals, level after level (UniDetector's first stage).
         min_side: least side in pixels, after clipping; a side of 0 is always dropped.
         score_threshold: least probability.
     """
 
-    coder: BoxCoder
-    nms_iou: float = 0.7
+    coder: BoxCoder | TBLRCoder
+    nms_iou: float | None = 0.7
     min_side: float = 0.0
     score_threshold: float = 0.0
 
@@ -42,7 +44,7 @@ class ProposalSelector:
         pre_nms: int,
         post_nms: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Proposals of one image by falling score.
+        """Proposals of one image, after NMS by falling score.
 
         Args:
             logits: ``(A,)`` float32, levels one after the other.
@@ -65,6 +67,9 @@ class ProposalSelector:
             start += len(own)
         boxes, scores, levels = (np.concatenate(column) for column in zip(*parts))
         boxes = clip_boxes(boxes, *image_size)
+        if self.nms_iou is None:
+            finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+            return np.ascontiguousarray(boxes[finite]), scores[finite]
         keep = np.flatnonzero(self._usable(boxes, scores))
         boxes, scores, levels = boxes[keep], scores[keep], levels[keep]
         kept = kernels.batched_nms(boxes, scores, levels, self.nms_iou)[:post_nms]
