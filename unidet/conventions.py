@@ -16,6 +16,7 @@ _VISIBLE = {
         "fpn_channels",
         "fpn_norm",
     ),
+    *("vocabulary_sizes", "clip_layers", "clip_width", "embedding_dim"),
     *("head", "head_channels", "head_depth", "head_norm", "rpn_convs", "class_agnostic"),
 }
 #: What only training knows.
@@ -28,13 +29,14 @@ _TRAINING = {
     *("rpn_batch", "rpn_positive_fraction", "rpn_border", "rpn_loss", "rpn_beta"),
     *("rpn_normalizer", "rpn_pre_nms_train", "rpn_post_nms_train"),
     *("roi_positive_iou", "roi_negative_iou", "roi_low_quality", "roi_batch"),
-    "roi_positive_fraction",
+    *("roi_positive_fraction", "federated_classes", "class_weight", "max_proposals_train"),
 }
 #: What a user sets at will: how many detections, how good.
 _SETTINGS = {
     *("score_threshold", "pre_nms", "nms_iou", "max_detections"),
     *("rpn_pre_nms_test", "rpn_post_nms_test", "rpn_nms_iou", "rpn_score_threshold"),
     *("soft_nms", "soft_sigma", "soft_min_score"),
+    *("max_proposals_test", "beta", "gamma", "class_prior"),
 }
 #: All that is no convention. An argument that is not listed is one, so that a new one is not
 #: forgotten.
@@ -102,8 +104,7 @@ def in_words(arguments: Mapping[str, Any]) -> dict[str, str]:
         "labels": labels,
         "input": _input_in_words(arguments["preprocess"]),
         "resize": _resize_in_words(arguments["preprocess"]),
-        "backbone": f"stride in the {'1x1' if get('stride_in_1x1') else '3x3'}, "
-        f"{get('norm')} norm, eps {get('norm_eps'):g}",
+        "backbone": f"{_stride_in_words(arguments)}, {get('norm')} norm, eps {get('norm_eps'):g}",
     }
     if "anchor_order" in arguments:
         rounding = "rounded" if get("anchor_rounding") else "not rounded"
@@ -113,8 +114,15 @@ def in_words(arguments: Mapping[str, Any]) -> dict[str, str]:
         aligned = "aligned" if get("roi_aligned") else "not aligned"
         points = get("roi_sampling_ratio") or "adaptive"
         words["roi align"] = f"{get('roi_size')}x{get('roi_size')}, {aligned}, sampling {points}"
+    if get("roi_level_rule"):
         words["levels"] = f"rule of {get('roi_level_rule')}"
     return words
+
+
+def _stride_in_words(arguments: Mapping[str, Any]) -> str:
+    if "clip_width" in arguments:
+        return "CLIP's, a mean over 2x2 strides"
+    return f"stride in the {'1x1' if arguments.get('stride_in_1x1') else '3x3'}"
 
 
 def _input_in_words(preprocess: Mapping[str, Any]) -> str:

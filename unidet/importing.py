@@ -85,7 +85,8 @@ def read_published(
     mapped = chosen.to_native(state.arrays, strict=strict, source=str(path))
     mapped.report.notes[:0] = [*info.notes, *([remark] if remark else [])]
     arguments = dict(mapped.description["arguments"])
-    count = arguments["num_classes"]
+    # Of several vocabularies the first is detected.
+    count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
     if class_names is not None:
         names = _checked_names(class_names, count, path)
     elif mapped.dialect is None:
@@ -102,6 +103,8 @@ def read_published(
         "form": mapped.form,
         "reinitialised": list(mapped.reinitialised),
     }
+    if mapped.halves:
+        source["halves"] = list(mapped.halves)
     checkpoint = Checkpoint(mapped.arrays, model, names, preprocess, source)
     return Imported(checkpoint, chosen.name, info, mapped.report)
 
@@ -140,6 +143,8 @@ def export_checkpoint(
 ) -> TensorReport:
     """Writes a native checkpoint under the names of a published family; no value changes.
 
+    float16 that an import widened is float16 again, where that loses nothing.
+
     Args:
         source: A native checkpoint; one that went through ``pt2jt`` will do.
         destination: .pth, .pt or .bin (PyTorch), .pkl (Jittor) or .safetensors.
@@ -156,10 +161,12 @@ def export_checkpoint(
     checkpoint = read_native(source)
     _check_conventions(chosen, checkpoint.model, str(source))
     origin = checkpoint.source if checkpoint.source.get("family") == family else {}
+    fitting = chosen.form_for(checkpoint.model["name"])
     state, report = chosen.from_native(
         checkpoint.arrays,
-        form=form or origin.get("form"),
+        form=form or origin.get("form") or (fitting.name if fitting else None),
         without=tuple(origin.get("reinitialised", ())),
+        halves=tuple(origin.get("halves", ())),
         source=str(source),
     )
     report.notes += _deviations(checkpoint.model)
@@ -235,12 +242,10 @@ def full_arguments(description: Mapping[str, Any]) -> dict[str, Any]:
     # Imported here: reading and renaming need no model code.
     from unidet.data.preprocess import Preprocess
     from unidet.models import model_spec
-    from unidet.models.faster_rcnn_config import FasterRCNNConfig
     from unidet.models.retinanet_config import RetinaNetConfig
 
-    name = description["name"]
-    spec = model_spec(name)
-    config = RetinaNetConfig if name.startswith("retinanet_") else FasterRCNNConfig
+    spec = model_spec(description["name"])
+    config = getattr(spec.constructor, "config_class", RetinaNetConfig)
     settings = config(**{**spec.defaults, **description["arguments"]}).to_dict()
     full = {key: value for key, value in settings.items() if key in spec.accepts}
     full["preprocess"] = Preprocess(**settings["preprocess"]).to_dict()
@@ -251,14 +256,22 @@ def _describe(
     name: str, arguments: dict[str, Any], names: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's config with every convention spelt out, and its preprocessing."""
-    if name.startswith("resnet"):
-        from unidet.data.preprocess import Preprocess
-
-        return {"name": name, "arguments": arguments}, Preprocess().to_dict()
+    if name.startswith(("resnet", "clip_")):
+        return {"name": name, "arguments": arguments}, _own_preprocess(name)
     if names:
         arguments["class_names"] = names
     full = full_arguments({"name": name, "arguments": arguments})
     return {"name": name, "arguments": full}, full["preprocess"]
+
+
+def _own_preprocess(name: str) -> dict[str, Any]:
+    """Of a network that is no detector and has no say in how pictures are resized."""
+    from unidet.data.preprocess import Preprocess
+    from unidet.models.unidetector_config import CLIP_MEAN, CLIP_STD
+
+    if name.startswith("resnet"):
+        return Preprocess().to_dict()
+    return Preprocess(mean=CLIP_MEAN, std=CLIP_STD, scale=1.0, resize="none").to_dict()
 
 
 def _check_conventions(family: Family, model: Mapping[str, Any], source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,10 +23,20 @@ from unidet.weights_convert import (
     peel,
     read_container,
 )
-from unidet.weights_convert.families import refuse_clip
+from unidet.weights_convert.families import detector_start, refuse_clip, require_clip
+from unidet.weights_convert.families.open_world import FACTS
 
 #: State that other files lack and that a model can go without: it keeps or starts its own.
 _OPTIONAL = ("num_batches_tracked", "loss_divisor")
+#: What every detector with CLIP's attention in its head has.
+_CLIP_HEAD = "head.attnpool.positional_embedding"
+#: The family whose tensors go into backbones.
+_CLASSIFIER = "torchvision_resnet"
+#: Families whose files hold a visual tower.
+_TOWERS = ("openai_clip", "regionclip", "regionclip_mmdet")
+#: Vocabularies of one model differ by it.
+_NUMBER = re.compile(r"_\d+$")
+_KEPT = "the model's own vocabulary stays"
 
 
 class ConventionWarning(UserWarning):
@@ -43,7 +54,9 @@ def load_weights(
     """Loads a checkpoint of unidet or of a known family into a model.
 
     Args:
-        model: a model of either backend, with the weights that tensors without a match keep.
+        model: a model of either backend, with the weights that tensors without a match keep. Those
+            of its ``kept_tensors``, a vocabulary that its user has given, stay whatever the file
+            holds.
         path: ``.safetensors``, ``.pth``, ``.pt``, ``.pkl``, ...: a native checkpoint, a saved
             state of the same model, or a published file.
         family: name of the published family; found from keys and shapes by default.
@@ -70,45 +83,70 @@ def load_weights(
     target = nn.state_arrays(model)
     # A file of the model's own names needs no family: published names share few with them.
     shared = len(target.keys() & state.arrays.keys())
-    if shared:
-        refuse_clip(state.arrays, target, source=str(path))
-    if family is None and 2 * shared > len(target):
-        title = f"{getattr(model, 'model_name', type(model).__name__)}, its own names"
-        arrays = state.arrays
-        notes: list[str] = []
-        renamed: dict[str, str] = {}
+    refuse_clip(state.arrays, target, source=str(path))
+    own = getattr(model, "model_name", type(model).__name__)
+    start = None
+    if _CLIP_HEAD in target:
+        require_clip(state.arrays, source=str(path))
+        start = detector_start(state.arrays)
+    if start is not None and family in (None, *_TOWERS):
+        content = _Content(f"{start[1].title}, into {own}", *start)
+    elif family is None and 2 * shared > len(target):
+        content = _Content(f"{own}, its own names", state.arrays, TensorReport(""))
     else:
-        title, arrays, renamed, notes = _published(model, state, family, str(path))
-    report = TensorReport(title, notes=[*map(str, info.notes), *notes])
-    fitting = _fit(report, target, arrays, renamed, reinitialise)
+        content = _published(model, state, family, str(path))
+    report = TensorReport(content.title, notes=[*map(str, info.notes), *content.inner.notes])
+    report.rows += content.inner.with_status("dropped")
+    kept = tuple(getattr(model, "kept_tensors", ()))
+    fitting = _fit(report, target, content, reinitialise, kept)
     if strict:
         report.require(str(path))
     nn.load_arrays(model, fitting, strict=False)
     return report
 
 
-def _published(
-    model: Any, content: State, family: str | None, path: str
-) -> tuple[str, dict[str, np.ndarray], dict[str, str], list[str]]:
-    """Title, tensors under native names, native to published names, and notes."""
+@dataclasses.dataclass
+class _Content:
+    """What a file holds for a model.
+
+    Attributes:
+        title: In words.
+        arrays: Tensors under native names.
+        inner: What became of the file's names; of its notes all are passed on.
+        place: Where a native name of ``inner`` belongs in this model.
+    """
+
+    title: str
+    arrays: dict[str, np.ndarray]
+    inner: TensorReport
+    place: Callable[[str], str] = str
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The file's name of each tensor that had another."""
+        rows = self.inner.rows
+        return {self.place(row.target): row.source for row in rows if row.target and row.source}
+
+
+def _published(model: Any, content: State, family: str | None, path: str) -> _Content:
     state = content.arrays
     if family is not None:
         found = family_named(family)
     else:
         found = detect_family(state, source=path, extras=content.extras)
-    if found.dialect is None and not hasattr(model, "fc"):
+    if found.name == _CLASSIFIER and not hasattr(model, "fc"):
         arrays, inner = backbone_state(state, source=path)
         place = _last_stage(model)
         arrays = {place(name): array for name, array in arrays.items()}
         title = f"{found.title}, into the backbone"
-        notes = list(inner.notes)
     else:
         # Whether tensors fit is judged against the model below, not against the origin.
         place = str
         mapped = found.to_native(state, strict=False, source=path)
         arrays, inner = dict(mapped.arrays), mapped.report
+        for name in mapped.reinitialised:  # the file has them not, and the model has its own
+            del arrays[name]
         title = f"{found.title}, into {getattr(model, 'model_name', type(model).__name__)}"
-        notes = list(inner.notes)
         different = _other_conventions(model, mapped.description)
         if different:
             name = mapped.description["name"]
@@ -118,13 +156,12 @@ def _published(
                 "that fits."
             )
             warnings.warn(text, ConventionWarning, stacklevel=3)
-            notes.append(text)
-    renamed = {place(row.target): row.source for row in inner.rows if row.target and row.source}
+            inner.notes.append(text)
     for row in inner.with_status("unexpected"):
         # Names that the origin itself does not have stay what they are: unexpected.
         if row.source is not None:
             arrays.setdefault(row.source, state[row.source])
-    return title, arrays, renamed, notes
+    return _Content(title, arrays, inner, place)
 
 
 def _last_stage(model: Any) -> Callable[[str], str]:
@@ -137,18 +174,24 @@ def _last_stage(model: Any) -> Callable[[str], str]:
 def _fit(
     report: TensorReport,
     target: Mapping[str, np.ndarray],
-    arrays: Mapping[str, np.ndarray],
-    renamed: Mapping[str, str],
+    content: _Content,
     reinitialise: bool,
+    kept: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
     """The tensors that the model takes; every tensor of both sides gets a row."""
     fitting: dict[str, np.ndarray] = {}
+    arrays, sources = content.arrays, content.sources
+    vocabularies = {_NUMBER.sub("", name) for name in kept}
     for name, array in arrays.items():
-        source = renamed.get(name, name)
-        if name not in target:
-            dropped = name.endswith(_OPTIONAL)
+        source = sources.get(name, name)
+        if name in kept and name in target:
+            report.add("kept", source, name, target[name].shape, target[name].dtype, _KEPT)
+        elif name not in target:
+            replaced = _NUMBER.sub("", name) in vocabularies
+            dropped = replaced or name in FACTS or name.endswith(_OPTIONAL)
             status = "dropped" if dropped else "unexpected"
-            report.add(status, source, None, array.shape, array.dtype)
+            note = _KEPT if replaced else ""
+            report.add(status, source, None, array.shape, array.dtype, note)
         elif target[name].size == array.size == 1 or target[name].shape == array.shape:
             # Jittor's files hold scalars with one dimension.
             fitting[name] = array.reshape(target[name].shape)
@@ -160,7 +203,9 @@ def _fit(
             report.add(status, source, name, array.shape, array.dtype, note)
     for name, own in target.items():
         if name not in arrays:
-            if name.endswith("num_batches_tracked"):
+            if name in kept:
+                report.add("kept", None, name, own.shape, own.dtype, _KEPT)
+            elif name.endswith("num_batches_tracked"):
                 fitting[name] = np.zeros(own.shape, own.dtype)
                 report.add("reinitialised", None, name, own.shape, own.dtype, "starts at 0")
             elif name.endswith(_OPTIONAL):

@@ -13,6 +13,7 @@ STATUSES = (
     "matched",
     "renamed",
     "reinitialised",
+    "kept",
     "dropped",
     "missing",
     "unexpected",

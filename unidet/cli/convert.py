@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Moves checkpoints. Files are read without PyTorch and Jittor, and none of their code runs.
-Every tensor keeps its bytes; import, export and inspect list every tensor with --table.
+Every tensor keeps its bytes, but for float16 of CLIP, which an import widens and an export
+narrows again, both exactly; import, export and inspect list every tensor with --table.
 """
 
 
@@ -52,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
         "--form",
         metavar="NAME",
         help="which naming: torchvision's v1 families have file (before 0.13) and module, "
-        "mmdetection's Faster R-CNN has 1.x too",
+        "mmdetection's Faster R-CNN has 1.x too, OpenAI's CLIP archive and state",
     )
     _tables(action)
     text = "what a checkpoint holds"
@@ -71,7 +72,9 @@ def _families() -> str:
         "one of torchvision_resnet, torchvision_retinanet_v1, torchvision_retinanet_v2, "
         "torchvision_fasterrcnn_v1, torchvision_fasterrcnn_v2, mmdet_retinanet, "
         "mmdet_retinanet_caffe, mmdet_faster_rcnn, mmdet_faster_rcnn_caffe, mmdet_faster_rcnn_c4, "
-        "detectron2_retinanet, detectron2_faster_rcnn, detectron2_faster_rcnn_c4, yhenon_retinanet"
+        "detectron2_retinanet, detectron2_faster_rcnn, detectron2_faster_rcnn_c4, "
+        "yhenon_retinanet, openai_clip, regionclip, regionclip_mmdet, unidetector_e2e, "
+        "unidetector_stage2, unidetector_partitioned, unidetector_cln"
     )
 
 

@@ -11,6 +11,7 @@ from unidet.errors import UserError, suggestion
 from unidet.models.argument_types import check_types
 from unidet.models.clip import CLIP, CLIPS
 from unidet.models.clip_resnet import LAYERS
+from unidet.models.clip_visual import CLIPVisual
 from unidet.models.cln import CLN
 from unidet.models.cln_config import DEFAULTS as CLN_DEFAULTS
 from unidet.models.cln_config import CLNConfig
@@ -105,7 +106,8 @@ def _classifiers() -> dict[str, ModelSpec]:
 
 def _clips() -> dict[str, ModelSpec]:
     accepts = tuple(name for name in get_type_hints(CLIP.__init__) if name != "return")
-    return {name: ModelSpec(CLIP, arguments, accepts) for name, arguments in CLIPS.items()}
+    whole = {name: ModelSpec(CLIP, arguments, accepts) for name, arguments in CLIPS.items()}
+    return {**whole, "clip_rn50_visual": ModelSpec(CLIPVisual, {}, ())}
 
 
 #: What declares the types of a constructor's arguments.

@@ -10,9 +10,10 @@ import numpy as np
 from unidet.errors import suggestion
 
 from ..errors import CheckpointError
+from .clip_start import detector_start
 from .family import Family, Form, Mapped
 from .known import FAMILIES
-from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip
+from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip, require_clip
 from .styles import contradiction, with_style, written_config
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "backbone_state",
     "contradiction",
     "detect_family",
+    "detector_start",
     "family_named",
     "looks_like",
     "refuse_clip",
+    "require_clip",
     "with_style",
     "written_config",
 ]
@@ -37,12 +40,15 @@ _SIGHTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("another one-stage detector of detectron2", ("backbone.fpn_lateral3.weight",)),
     ("another two-stage detector of detectron2", ("proposal_generator.rpn_head.conv.weight",)),
     ("another two-stage detector of torchvision", ("roi_heads.box_predictor.bbox_pred.weight",)),
+    ("unidet's own UniDetector", ("head.attnpool.positional_embedding", "head.box_out.weight")),
+    ("unidet's own CLN", ("rpn.quality_out.weight", "head.quality_out.weight")),
     ("a proposal network of UniDetector (OLN)", ("rpn_head.rpn_obj.weight",)),
-    ("UniDetector", ("roi_head.bbox_head.attnpool.positional_embedding",)),
+    ("another UniDetector", ("roi_head.bbox_head.attnpool.positional_embedding",)),
+    ("another RegionCLIP", ("backbone.attnpool.positional_embedding",)),
     ("another two-stage detector of mmdetection", ("rpn_head.rpn_conv.weight",)),
     ("Facebook's DETR", ("query_embed.weight", "class_embed.weight")),
     ("Hugging Face's DETR", ("class_labels_classifier.weight",)),
-    ("OpenAI's CLIP", ("visual.conv1.weight", "token_embedding.weight")),
+    ("another CLIP of OpenAI", ("visual.conv1.weight", "token_embedding.weight")),
 )
 
 

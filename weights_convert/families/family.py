@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,9 @@ class Form:
         network: Takes the place of the family's where the form differs in more than names.
         arguments: Conventions of the model that go with this form.
         remark: What an import must say.
+        stem_shape: Shape of the first convolution.
+        facts: Tensors of the file that follow from native shapes: an import leaves them out, an
+            export writes them.
     """
 
     name: str
@@ -44,11 +47,13 @@ class Form:
     network: Network | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
+    stem_shape: Shape = _STEM
+    facts: Callable[[Mapping[str, Shape]], dict[str, np.ndarray]] | None = None
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether a file with these tensors has this form."""
         return (
-            shapes.get(self.stem) == _STEM
+            shapes.get(self.stem) == self.stem_shape
             and all(key in shapes for key in self.signature)
             and not any(key in shapes for key in self.absent)
         )
@@ -65,6 +70,7 @@ class Mapped:
         form: Name of the form that the file had.
         report: What became of every tensor.
         reinitialised: Native names that the file lacks and that got their initial value.
+        halves: Native names of float16 tensors that were widened to float32.
     """
 
     arrays: dict[str, np.ndarray]
@@ -73,6 +79,7 @@ class Mapped:
     form: str
     report: TensorReport
     reinitialised: tuple[str, ...] = field(default=())
+    halves: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ class Family:
         title: In words.
         network: What is demanded of its tensors.
         forms: Ways of naming its tensors; export takes the first unless told otherwise.
-        dialect: Dialect of the native model; None for a classifier.
+        dialect: Ending of the native model's name: the peer's conventions, "" where the name says
+            them already; None for a network that is no detector.
         frozen_norm: Batch norm is frozen in the published file, which has no step counts. A file
             that has them was trained with plain batch norm and its eps of 1e-5.
         counts_unused: Batch norm is frozen although the file has step counts, which are dropped
@@ -93,6 +101,8 @@ class Family:
         ignored: Patterns of names that old files carry and nobody needs.
         wrapper: Key under which the published file keeps the state.
         variant_of: Family with the same names and other conventions, which the names cannot tell.
+        widens: float16 becomes float32, exactly, and is float16 again in an export.
+        backbone: mmdetection's name for the feature extractor.
     """
 
     name: str
@@ -106,6 +116,8 @@ class Family:
     ignored: tuple[str, ...] = ()
     wrapper: str | None = None
     variant_of: str | None = None
+    widens: bool = False
+    backbone: str = "ResNet"
 
     def form_of(self, shapes: Mapping[str, Shape]) -> Form | None:
         """The form that a file's names and shapes show, or None."""
@@ -117,11 +129,18 @@ class Family:
 
     def takes_model(self, name: str) -> bool:
         """Whether a native model of this name follows the family's conventions."""
+        return self.form_for(name) is not None
+
+    def form_for(self, model: str) -> Form | None:
+        """The first form that a native model of this name can be written in, or None."""
         dialect = f"_{self.dialect}" if self.dialect else ""
-        return re.fullmatch(self.network.models + dialect, name) is not None
+        for form in self.forms:
+            if re.fullmatch(self._network(form).models + dialect, model):
+                return form
+        return None
 
     def to_native(self, state: Arrays, *, strict: bool = True, source: str = "the file") -> Mapped:
-        """Renames a file's tensors; no value changes.
+        """Renames a file's tensors; no value changes (float16 may be widened).
 
         Args:
             state: Tensors under the file's names, wrappers and ``module.`` peeled off.
@@ -144,18 +163,23 @@ class Family:
         expected = self._network(form).expect(shapes, counters=counters)
         description = self._description(expected, form, counters)
         report = TensorReport(f"{self.title}, {description['name']}")
-        arrays, filled = take_all(state, named, expected.shapes, report, self._ignores)
+        arrays, filled = take_all(
+            state, named, expected.shapes, report, self._ignores, expected.may_lack
+        )
+        halves = _widen(arrays) if self.widens else ()
         for name, value in expected.own.items():
             arrays[name] = value
             note = "not in the published file"
             report.add("reinitialised", None, name, value.shape, value.dtype, note)
         if self.counts_unused and not counted:
             filled = tuple(_counters(expected.shapes))
-        report.notes += self._remarks(form, counters, bool(filled) and counters)
+        report.notes += self._remarks(form, counters, any(map(is_counter, filled)) and counters)
+        if halves:
+            report.notes.append(f"{len(halves)} float16 tensors were widened to float32 (exact)")
         report.notes += suspicions(arrays, self, form)
         if strict:
             report.require(source, hint=_PARTIAL)
-        return Mapped(arrays, description, self.dialect, form.name, report, filled)
+        return Mapped(arrays, description, self.dialect, form.name, report, filled, halves)
 
     def from_native(
         self,
@@ -163,6 +187,7 @@ class Family:
         *,
         form: str | None = None,
         without: tuple[str, ...] = (),
+        halves: tuple[str, ...] = (),
         strict: bool = True,
         source: str = "the model",
     ) -> tuple[dict[str, np.ndarray], TensorReport]:
@@ -171,7 +196,8 @@ class Family:
         Args:
             arrays: Tensors under native names.
             form: Name of the wanted form; the first by default.
-            without: Native names to leave out (step counts that the origin did not have).
+            without: Native names to leave out where they hold 0 (the origin did not have them).
+            halves: Native names to write in float16 where that is exact.
             strict: Refuse missing, unexpected and misshapen tensors.
             source: Name of the file, for messages.
 
@@ -189,6 +215,9 @@ class Family:
             note = "not in the published file"
             report.add("dropped", name, None, arrays[name].shape, arrays[name].dtype, note)
         arrays = {name: value for name, value in arrays.items() if name not in expected.own}
+        kept = [name for name in halves if name in arrays and not _narrow(arrays, name)]
+        if kept:
+            report.notes.append(f"{len(kept)} tensors stay float32: float16 cannot hold them")
         state = place_all(arrays, table, expected.shapes, report, without)
         if self.counts_unused and not counters:
             for name in _counters(expected.shapes):
@@ -198,6 +227,10 @@ class Family:
                     report.add("reinitialised", None, new, (), "int64", "not counted here")
         if strict:
             report.require(source)
+        for name, value in (chosen.facts(shapes) if chosen.facts and report.ok else {}).items():
+            state[name] = value
+            note = "follows from the shapes"
+            report.add("reinitialised", None, name, value.shape, value.dtype, note)
         return state, report
 
     def _network(self, form: Form) -> Network:
@@ -240,10 +273,30 @@ class Family:
         for name in form.absent:
             if name in state:
                 return f"the traits of its family: {name} is another model's"
-        shape = state[form.stem].shape
-        return f"a 7x7 stem ({form.stem} has shape {shape}, expected {_STEM})"
+        shape, expected = state[form.stem].shape, form.stem_shape
+        side = f"{expected[-1]}x{expected[-1]}"
+        return f"a {side} stem ({form.stem} has shape {shape}, expected {expected})"
 
 
 def _counters(shapes: Mapping[str, Shape]) -> list[str]:
     suffix = "running_var"
     return [name[: -len(suffix)] + COUNTER for name in shapes if name.endswith(suffix)]
+
+
+def _widen(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """Makes float32 of float16, in place; returns the names."""
+    halves = tuple(name for name, array in arrays.items() if array.dtype == np.float16)
+    for name in halves:
+        arrays[name] = arrays[name].astype(np.float32)
+    return halves
+
+
+def _narrow(arrays: dict[str, np.ndarray], name: str) -> bool:
+    """Makes float16 of a float32 array, in place, if nothing is lost; whether it did."""
+    array = arrays[name]
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if half.astype(np.float32).tobytes() != array.tobytes():
+        return False
+    arrays[name] = half
+    return True

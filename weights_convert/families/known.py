@@ -8,6 +8,7 @@ from . import tables
 from . import two_stage_tables as two_stage
 from .family import Family, Form
 from .networks import Classifier, FasterRCNNNetwork, RetinaNetNetwork
+from .open_world import OPEN_WORLD
 
 _TV_STEM = "backbone.body.conv1.weight"
 _D2_STEM = "backbone.bottom_up.stem.conv1.weight"
@@ -293,5 +294,9 @@ _YHENON = Family(
 
 #: All families by name.
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (_CLASSIFIER, *_TORCHVISION, *_MMDET, *_DETECTRON2, _YHENON)
+    family.name: family
+    for family in (
+        *(_CLASSIFIER, *_TORCHVISION, *_MMDET, *_DETECTRON2, _YHENON),
+        *OPEN_WORLD,
+    )
 }

@@ -12,6 +12,11 @@ from .architecture import Shape, infer_depth, is_counter, resnet_shapes
 from .tables import RESNET, Table, rename
 
 Arrays = Mapping[str, np.ndarray]
+#: What precedes the first convolution's name in the files of all families.
+_STEMS = (
+    *("", "visual.", "backbone.", "backbone.body."),
+    *("backbone.stem.", "backbone.bottom_up.stem."),
+)
 #: First convolution of CLIP's ResNets, which borrow the layer names of torchvision's.
 CLIP_STEM = (32, 3, 3, 3)
 CLIP_ADVICE = (
@@ -26,6 +31,7 @@ def take_all(
     expected: Mapping[str, Shape],
     report: TensorReport,
     ignores: Callable[[str], bool] = is_counter,
+    may_lack: Arrays | None = None,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Native tensors of a published state.
 
@@ -35,9 +41,10 @@ def take_all(
         expected: Native names and shapes.
         report: Gets a row for each tensor.
         ignores: Whether a name without a place may be dropped.
+        may_lack: Native tensors that a file need not have, and what stands for them.
 
     Returns:
-        Tensors under native names, and the step counts that were filled with 0.
+        Tensors under native names, and the names of those that were filled in.
     """
     arrays: dict[str, np.ndarray] = {}
     for old, array in state.items():
@@ -66,6 +73,11 @@ def take_all(
             arrays[name] = np.zeros(shape, np.int64)
             filled.append(name)
             report.add("reinitialised", None, name, shape, "int64", "starts at 0")
+        elif may_lack and name in may_lack:
+            arrays[name] = may_lack[name]
+            filled.append(name)
+            note = "zeros: to be set"
+            report.add("reinitialised", None, name, shape, arrays[name].dtype, note)
         else:
             report.add("missing", None, name, shape, "-")
     return arrays, tuple(filled)
@@ -118,14 +130,37 @@ def refuse_clip(state: Arrays, target: Arrays | None = None, *, source: str = "t
     Raises:
         CheckpointError: the file's first convolution is CLIP's and the model's is not.
     """
-    for name in ("conv1.weight", "visual.conv1.weight", "backbone.conv1.weight"):
-        if name not in state or state[name].shape != CLIP_STEM:
-            continue
-        if target is None or (name in target and target[name].shape != CLIP_STEM):
-            raise CheckpointError(
-                f"Invalid checkpoint {source}. Expected a ResNet in torchvision's layout. Received "
-                f"one of CLIP. {CLIP_ADVICE}."
-            )
+    if _stem(state) == CLIP_STEM and (target is None or _stem(target) not in (CLIP_STEM, None)):
+        raise CheckpointError(
+            f"Invalid checkpoint {source}. Expected a ResNet in torchvision's layout. Received "
+            f"one of CLIP. {CLIP_ADVICE}."
+        )
+
+
+def require_clip(state: Arrays, *, source: str = "the file") -> None:
+    """Keeps a ResNet of torchvision's layout out of a model with one of CLIP.
+
+    Args:
+        state: Tensors of the file.
+        source: Name of the file, for messages.
+
+    Raises:
+        CheckpointError: the file's first convolution is not CLIP's.
+    """
+    if _stem(state) not in (CLIP_STEM, None):
+        raise CheckpointError(
+            f"Invalid checkpoint {source}. Expected a ResNet of CLIP. Received one in "
+            f"torchvision's layout. {CLIP_ADVICE}."
+        )
+
+
+def _stem(state: Arrays) -> Shape | None:
+    """Shape of the first convolution of a ResNet under any of its usual names."""
+    for prefix in _STEMS:
+        name = f"{prefix}conv1.weight"
+        if name in state:
+            return state[name].shape
+    return None
 
 
 def backbone_state(

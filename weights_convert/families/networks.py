@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,12 +31,25 @@ class Expected:
         name: Of the native model, without the dialect.
         arguments: Those that differ from what the name stands for.
         own: Tensors that only the native model has, and their values in the beginning.
+        may_lack: Tensors that a file need not have, and what stands for them.
     """
 
     shapes: dict[str, Shape]
     name: str
     arguments: dict[str, Any]
     own: Mapping[str, np.ndarray] = field(default_factory=dict)
+    may_lack: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Network(Protocol):
+    """What a family's tensors are for."""
+
+    @property
+    def models(self) -> str:
+        """Pattern of the native models' names, without the dialect."""
+
+    def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
+        """What a state like ``shapes`` should hold."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +165,3 @@ class FasterRCNNNetwork:
                 arguments[name] = value
         wanted = faster_rcnn_shapes(net, counters=counters)
         return Expected(wanted, f"faster_rcnn_r{net.depth}_{self.style}", arguments)
-
-
-Network = Classifier | RetinaNetNetwork | FasterRCNNNetwork

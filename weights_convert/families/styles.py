@@ -33,7 +33,7 @@ def config_text(extras: Mapping[str, Any]) -> str | None:
 def written_config(family: Family) -> str:
     """What export writes as that config, so that the style is known again."""
     style = "caffe" if family.dialect == "mmdet_caffe" else "pytorch"
-    return f"model = dict(backbone=dict(type='ResNet', style='{style}'))\n"
+    return f"model = dict(backbone=dict(type='{family.backbone}', style='{style}'))\n"
 
 
 def with_style(

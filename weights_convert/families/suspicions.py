@@ -32,12 +32,13 @@ def suspicions(arrays: Mapping[str, np.ndarray], family: Family, form: Form) -> 
     first = getattr(form.network or family.network, "background_first", None)
     if first is not None:
         found.append(_background(arrays.get("head.cls_out.bias"), first))
+    found.append(_vocabulary(arrays))
     return [remark for remark in found if remark]
 
 
 def _stem(kernel: np.ndarray | None, family: Family) -> str:
     """An input of the wrong scale lowers scores and breaks nothing, so it is worth a remark."""
-    if kernel is None or not np.any(kernel):
+    if kernel is None or kernel.shape[-1] != 7 or not np.any(kernel):
         return ""
     size = float(np.sqrt(np.mean(np.square(kernel, dtype=np.float64))))
     if family.dialect in UNDIVIDED and size > _STRONG:
@@ -63,4 +64,19 @@ def _background(bias: np.ndarray | None, first: bool) -> str:
     return (
         f"suspicious: the background is taken to be the {here} row of the class scores, but the "
         f"{there} one has the largest bias"
+    )
+
+
+def _vocabulary(arrays: Mapping[str, np.ndarray]) -> str:
+    """UniDetector's background is a vector of zeros."""
+    wrong = [
+        name
+        for name, array in arrays.items()
+        if name.startswith("head.text_embeddings") and array.ndim == 2 and np.any(array[:, -1])
+    ]
+    if not wrong:
+        return ""
+    return (
+        f"suspicious: the last column of {wrong[0]}, the background's, is not zero: it may be a "
+        "class, and the vocabulary one class longer"
     )
