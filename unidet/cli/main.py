@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "eval",
     "predict": "predict",
     "convert": "convert",
+    "embed": "embed",
     "parity": "parity",
     "plot": "plot",
     "compare": "compare",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import os
+import zlib
 from pathlib import Path
 
 from unidet.errors import UserError
@@ -61,7 +62,7 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         lines = content.decode("utf-8").split("\n")[1 : 1 + MERGES]
-    except (OSError, EOFError, ValueError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"Invalid vocabulary {path}. It is damaged: {error}.") from error
     while lines and not lines[-1]:
         lines.pop()
