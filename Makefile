@@ -74,5 +74,7 @@ define install
 @echo '== setting up $(1) with $(EXTRAS_$(1))'
 @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 $(1)/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS_$(1))]'
+@# Without what it asks for: a second OpenCV beside the headless one.
+$(1)/bin/python -m pip install --quiet $(PIP_FLAGS) --no-deps 'lvis>=0.5.3'
 @touch $@
 endef

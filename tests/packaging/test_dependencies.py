@@ -25,7 +25,7 @@ PROVIDERS = {
     "pkg_resources": "setuptools",
 }
 #: Used where the user has them; nothing depends on them.
-OPTIONAL = {"torchvision", "supervision"}
+OPTIONAL = {"torchvision", "supervision", "lvis"}
 
 
 def declared() -> set[str]:

@@ -1,4 +1,4 @@
-"""`unidet eval`: the COCO table of a checkpoint, or the check of a results file."""
+"""`unidet eval`: the table of a checkpoint or of proposals, or the check of a results file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unidet.data import DetectionDataset
     from unidet.detector import Detector
-    from unidet.evaluation import EvaluationResult
+    from unidet.evaluation import CocoScores, EvaluationResult
 
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
     parser = subparsers.add_parser(
         "eval",
-        help="print the COCO table of a checkpoint; check a results file",
-        description="Runs a checkpoint over annotated images and prints COCO's twelve lines and "
-        "the AP of each class. With --check-results, looks for everything in a results file that "
-        "an evaluation server would refuse, and scores it where the annotations hold boxes.",
+        help="print the COCO or LVIS table of a checkpoint; check a results file",
+        description="Runs a checkpoint over annotated images and prints COCO's twelve lines, or "
+        "those of LVIS, and the AP of each class. Of a file of proposals it prints the recall. "
+        "With --check-results, looks for everything in a results file that an evaluation server "
+        "would refuse, and scores it where the annotations hold boxes.",
     )
-    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="checkpoint of unidet")
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="checkpoint of unidet, or a file of proposals (.npz, .pkl, .json)",
+    )
     parser.add_argument(
         "--data",
         metavar="ANN",
@@ -32,9 +38,19 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of the images")
     parser.add_argument(
         "--format",
-        choices=("coco", "voc"),
+        choices=("coco", "lvis", "voc"),
         default="coco",
-        help="form of the annotations (default: coco)",
+        help="form of the annotations, which decides about the metrics (default: coco)",
+    )
+    parser.add_argument(
+        "--class-agnostic",
+        action="store_true",
+        help="score boxes alone, whatever their class: AP, and AR at 100, 300 and 1000",
+    )
+    parser.add_argument(
+        "--only-classes",
+        metavar="A,B",
+        help="of proposals: count the objects of these classes alone, such as unseen ones",
     )
     parser.add_argument(
         "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
@@ -55,9 +71,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-detections",
         type=int,
-        default=100,
         metavar="N",
-        help="most detections kept for each image (default: 100)",
+        help="most detections kept for each image (default: 100; lvis: 300; boxes alone: 1000)",
     )
     parser.add_argument(
         "--json", metavar="OUT", help="write the metrics, overall and of each class"
@@ -83,7 +98,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--proposals",
         metavar="F",
-        help="given boxes by image id (.json, .npz), for models named fast_rcnn_*",
+        help="given boxes (.json, .npz, .pkl), for models that classify them",
     )
     parser.add_argument("--check-results", metavar="F", help="check this file in place of a model")
 
@@ -103,7 +118,11 @@ def run(args: argparse.Namespace) -> int:
         return _check(args)
     if not args.checkpoint:
         raise UserError("Missing argument CHECKPOINT. Expected a checkpoint of unidet.")
-    if not args.images and args.format == "coco":
+    if Path(args.checkpoint).suffix in (".npz", ".pkl", ".json"):
+        return _recall(args)
+    if args.only_classes:
+        raise UserError("Invalid option --only-classes. Expected it with a file of proposals.")
+    if not args.images and args.format != "voc":
         raise UserError("Missing option --images. Expected the folder of the images.")
     return _evaluate(args)
 
@@ -117,7 +136,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
         ("--max-detections", args.max_detections, 1),
         ("--max-pictures", args.max_pictures, 0),
     ):
-        if value < low:
+        if value is not None and value < low:
             raise UserError(
                 f"Invalid value for `{option}`. Expected {low} or more. Received {value}."
             )
@@ -129,19 +148,69 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from unidet.evaluation import check_results, evaluate_coco, read_results
+    from unidet.evaluation import (
+        check_results,
+        evaluate_coco,
+        evaluate_lvis,
+        read_results,
+        score_boxes,
+    )
+    from unidet.evaluation.proposals import limits_up_to
+    from unidet.evaluation.run import default_limit
 
     truth = read_results(args.data)
     _check_truth(args.data, truth)
     results = read_results(args.check_results)
-    report = check_results(results, truth)
+    limit = args.max_detections or default_limit(args.format, class_agnostic=args.class_agnostic)
+    report = check_results(results, truth, max_per_image=limit)
     print(report.text())
     if report.ok and truth.get("annotations"):
-        scores = evaluate_coco(truth, results)
-        print(scores.table)
-        if args.json:
-            _write_json(args.json, {"metrics": scores.metrics, "per_class": scores.per_class})
+        if args.class_agnostic:
+            scores = score_boxes(truth, results, limits=limits_up_to(limit))
+        elif args.format == "lvis":
+            scores = evaluate_lvis(truth, results, max_detections=limit)
+        else:
+            scores = evaluate_coco(truth, results)
+        _show(args, scores, {"per_class": scores.per_class})
     return 0 if report.ok else 1
+
+
+def _recall(args: argparse.Namespace) -> int:
+    """The recall of a file of proposals."""
+    from unidet.data.proposals import read_proposals
+    from unidet.data.sources import load_dataset
+    from unidet.errors import UserError, suggestion
+    from unidet.evaluation import evaluate_proposals
+    from unidet.evaluation.proposals import LIMITS, limits_up_to
+
+    images = args.images or (None if args.format == "voc" else Path(args.data).parent)
+    dataset = load_dataset({"format": args.format, "annotations": args.data, "images": images})
+    chosen = None
+    if args.only_classes:
+        names = [name.strip() for name in args.only_classes.split(",") if name.strip()]
+        known = [name.strip() for name in dataset.class_names]
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"Invalid value for `--only-classes`. Expected classes of {dataset.name}. "
+                    f"Received {name!r}.{suggestion(name, known)}"
+                )
+        chosen = [i for i, name in zip(dataset.category_ids, known) if name in names]
+    rows = read_proposals(args.checkpoint, dataset)
+    scores = evaluate_proposals(
+        dataset.to_coco(),
+        dict(zip((record.id for record in dataset.images), rows)),
+        limits=limits_up_to(args.max_detections or LIMITS[-1]),
+        category_ids=chosen,
+    )
+    _show(args, scores, {"proposals": str(args.checkpoint), "data": str(args.data)})
+    return 0
+
+
+def _show(args: argparse.Namespace, scores: CocoScores, more: dict[str, Any]) -> None:
+    print(scores.table)
+    if args.json:
+        _write_json(args.json, {**more, "metrics": scores.metrics})
 
 
 def _check_truth(path: str, truth: Any) -> None:
@@ -170,7 +239,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     dataset = load_dataset({**spec, "proposals": args.proposals})
     dataset.check_files()
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
-    _check_classes(detector, dataset)
+    if not args.class_agnostic:
+        _check_classes(detector, dataset)
     if getattr(detector.model, "needs_proposals", False) and not dataset.proposals:
         raise UserError(
             f"Missing option --proposals. Expected a file of given boxes, which {args.checkpoint} "
@@ -184,11 +254,13 @@ def _evaluate(args: argparse.Namespace) -> int:
             dataset,
             max_detections=args.max_detections,
             class_names=detector.class_names,
+            class_agnostic=args.class_agnostic,
             progress=progress,
         )
     print(result.table)
-    print()
-    print(CocoScores(result.metrics, result.per_class, result.table).class_table())
+    if result.per_class:
+        print()
+        print(CocoScores(result.metrics, result.per_class, result.table).class_table())
     print(f"\n{result.images_per_second:.2f} images a second on {detector.backend}")
     if args.results:
         write_results(args.results, result.results)
@@ -201,9 +273,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
     """Stops where classes cannot be told apart, warns where names differ and order decides."""
-    from unidet.evaluation.run import label_categories
+    from unidet.evaluation.run import finds_objects, label_categories
 
     names = detector.class_names
+    if finds_objects(names, dataset):
+        print("the checkpoint tells no classes apart: boxes alone are scored", file=sys.stderr)
+        return
     label_categories(names, dataset)
     if not dataset.num_boxes:
         print(
@@ -276,12 +351,13 @@ def _pictures(
     of_image: dict[int, list[dict[str, Any]]] = {}
     for entry in result.results:
         of_image.setdefault(entry["image_id"], []).append(entry)
+    boxes_alone = not result.per_class
+    ids = [1] if boxes_alone else dataset.category_ids
+    names = ("object",) if boxes_alone else dataset.class_names
     count = min(len(dataset), args.max_pictures or len(dataset))
     for index in range(count):
         record = dataset.images[index]
-        found = Detections.from_coco(
-            of_image.get(record.id, []), dataset.category_ids, dataset.class_names
-        )
+        found = Detections.from_coco(of_image.get(record.id, []), ids, names)
         picture = side_by_side(
             dataset.read(index),
             dataset.targets(index),

@@ -159,7 +159,17 @@ class TrainConfig:
 class EvaluationConfig:
     """What is measured on the validation set."""
 
-    max_detections: int = option(100, "most detections kept for each image", low=1)
+    max_detections: int | None = option(
+        None,
+        "most detections kept for each image; none: 100, with LVIS's metrics 300, of boxes alone "
+        "1000",
+        low=1,
+    )
+    class_agnostic: bool = option(
+        False,
+        "score boxes alone, whatever their class; always so for a model whose one class is "
+        '"object" on data of other classes',
+    )
     batch_size: int = option(0, "images in one evaluation step; 0: as in training", low=0)
     losses: bool = option(False, "also measure the losses: val_loss, val_loss_NAME")
 

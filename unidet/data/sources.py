@@ -34,7 +34,8 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
     for a random part ``percent`` or ``count`` with ``subset_seed``, and ``proposals``, a file of
     :func:`unidet.data.proposals.read_proposals`. Further keys:
 
-    * coco, lvis: ``annotations`` (JSON file), ``images`` (folder).
+    * coco, lvis: ``annotations`` (JSON file), ``images`` (folder). lvis: v0.5 or v1, scored by
+      LVIS's rules.
     * voc: ``root`` and ``split``, or ``annotations`` = the list ``ROOT/ImageSets/Main/SPLIT.txt``;
       ``images`` where the folder is neither ``JPEGImages`` nor ``images``.
     * scenes: ``root`` (folder, made when it is not there; refused when it holds other scenes),
@@ -63,6 +64,8 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
         dataset = _scenes(spec, options)
     else:
         dataset = load_coco(_need(spec, "annotations"), _need(spec, "images"), **options)
+    if kind == "lvis":
+        dataset.metric = "lvis"
     if spec.get("proposals"):
         dataset.proposals = read_proposals(spec["proposals"], dataset)
     if spec.get("percent") is None and spec.get("count") is None:

@@ -72,18 +72,25 @@ def _check_proposals(
                 )
 
 
-def check_metrics(config: Config, *, evaluates: bool) -> None:
+def check_metrics(config: Config, val_sets: Sequence[DetectionDataset]) -> None:
     """Refuses names of metrics that no evaluation of the run will give.
 
     Args:
         config: of the run.
-        evaluates: whether there is a validation set.
+        val_sets: the validation set, or none.
 
     Raises:
         UserError: names the key.
     """
-    from unidet.evaluation.coco import METRIC_NAMES
+    from unidet.evaluation.run import OBJECT, metric_names
 
+    evaluates, options = bool(val_sets), config.evaluation
+    objects_alone = tuple(config.model.arguments.get("class_names") or ()) == (OBJECT,)
+    names = metric_names(
+        val_sets[0].metric if evaluates else "coco",
+        class_agnostic=options.class_agnostic or objects_alone,
+        max_detections=options.max_detections,
+    )
     keys = {"train.best_metric": config.train.best_metric} if evaluates else {}
     if config.schedule.kind == "plateau" and config.schedule.metric != "loss":
         keys["schedule.metric"] = config.schedule.metric
@@ -93,8 +100,8 @@ def check_metrics(config: Config, *, evaluates: bool) -> None:
                 f"`data.val`. Received {config.schedule.metric!r}."
             )
     for key, name in keys.items():
-        known = (*METRIC_NAMES, "val_loss") if config.evaluation.losses else METRIC_NAMES
-        if name in known or (config.evaluation.losses and name.startswith("val_loss_")):
+        known = (*names, "val_loss") if options.losses else names
+        if name in known or (options.losses and name.startswith("val_loss_")):
             continue
         hint = suggestion(name, known)
         if name.startswith("val_loss"):

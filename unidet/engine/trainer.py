@@ -55,7 +55,7 @@ class Trainer:
         seed = options.seed
         self.train_sets = setup.load_datasets(config, "train", folder.root)
         self.val_sets = setup.load_datasets(config, "val", folder.root)
-        check_metrics(config, evaluates=bool(self.val_sets))
+        check_metrics(config, self.val_sets)
         self.warnings = check_data(config, self.train_sets, self.val_sets)
         self.model = setup.build_model(
             config, self.train_sets[0].class_names, backend=backend, device=device, seed=seed

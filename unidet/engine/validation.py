@@ -24,7 +24,7 @@ def evaluate(
     options: EvaluationConfig,
     progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
-    """Scores a model with COCO's metrics and, if asked for, with its own losses.
+    """Scores a model with the metrics of the data and, if asked for, with its own losses.
 
     Args:
         model: a model of either backend; left in the mode it came in.
@@ -39,7 +39,12 @@ def evaluate(
     from unidet.evaluation.run import evaluate_model
 
     result = evaluate_model(
-        model, loader, dataset, max_detections=options.max_detections, progress=progress
+        model,
+        loader,
+        dataset,
+        max_detections=options.max_detections,
+        class_agnostic=options.class_agnostic,
+        progress=progress,
     )
     if options.losses:
         result.metrics.update(validation_losses(model, loader))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from unidet.evaluation.coco import METRIC_NAMES, CocoScores, evaluate_coco
+from unidet.evaluation.lvis import evaluate_lvis
+from unidet.evaluation.proposals import evaluate_proposals, score_boxes
 from unidet.evaluation.results import (
     ResultsReport,
     check_results,
@@ -18,7 +20,10 @@ __all__ = [
     "ResultsReport",
     "check_results",
     "evaluate_coco",
+    "evaluate_lvis",
     "evaluate_model",
+    "evaluate_proposals",
     "read_results",
+    "score_boxes",
     "write_results",
 ]

@@ -6,7 +6,8 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ METRIC_NAMES = (
     "AP", "AP50", "AP75", "APs", "APm", "APl",
     "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
-_AREAS = {"APs": 1, "APm": 2, "APl": 3}
+#: Metrics of one size of objects, with their place among the areas.
+AREAS = {"APs": 1, "APm": 2, "APl": 3}
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,11 @@ class CocoScores:
         metrics: the names of :data:`METRIC_NAMES` to values in [0, 1]; -1 where the ground truth
             holds no object of that kind, as pycocotools has it.
         per_class: class name to ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR100``
-            and ``objects`` (ground-truth boxes that are no crowd).
-        table: the twelve lines that pycocotools prints.
+            and ``objects`` (ground-truth boxes that are no crowd). With LVIS's rules the recall is
+            named by its limit (``AR300``) and ``metrics`` by
+            :func:`unidet.evaluation.lvis.lvis_metric_names`; where classes do not count, it is
+            empty.
+        table: the lines that the evaluator prints.
     """
 
     metrics: dict[str, float]
@@ -46,9 +51,10 @@ class CocoScores:
         rows = [(n, v) for n, v in self.per_class.items() if v["objects"]]
         rows.sort(key=lambda row: -row[1]["AP"])
         width = max([len(name) for name, _ in rows] + [5])
-        lines = [f"{'class':<{width}}  objects     AP   AP50   AP75  AR100"]
+        recall = next((key for _, row in rows for key in row if key.startswith("AR")), "AR100")
+        lines = [f"{'class':<{width}}  objects     AP   AP50   AP75  {recall}"]
         for name, value in rows:
-            numbers = "  ".join(_number(value[key]) for key in ("AP", "AP50", "AP75", "AR100"))
+            numbers = "  ".join(_number(value[key]) for key in ("AP", "AP50", "AP75", recall))
             lines.append(f"{name:<{width}}  {int(value['objects']):>7}  {numbers}")
         return "\n".join(lines)
 
@@ -77,14 +83,8 @@ def evaluate_coco(
     Raises:
         UserError: ``ground_truth`` is not in COCO form, or results name an image it lacks.
     """
-    truth = _load_ground_truth(ground_truth)
-    known = set(truth.getImgIds())
-    strangers = sorted({r["image_id"] for r in results} - known)
-    if strangers:
-        raise UserError(
-            "Invalid value for `results`. Expected image ids of the ground truth. "
-            f"Received {len(strangers)} unknown, the first is {strangers[0]!r}."
-        )
+    truth = index_coco(complete_truth(ground_truth))
+    check_image_ids(truth.getImgIds(), (r["image_id"] for r in results), "results")
     found = _load_results(truth, results)
     with contextlib.redirect_stdout(io.StringIO()):
         scorer = COCOeval(truth, found, "bbox")
@@ -96,10 +96,40 @@ def evaluate_coco(
     with contextlib.redirect_stdout(printed):
         scorer.summarize()
     metrics = {name: float(value) for name, value in zip(METRIC_NAMES, scorer.stats)}
-    return CocoScores(metrics, _per_class(truth, scorer), printed.getvalue().rstrip("\n"))
+    # precision: (IoU thresholds, recall points, classes, areas, caps); recall lacks the points.
+    per_class = class_rows(
+        [truth.cats[i] for i in scorer.params.catIds],
+        scorer.eval["precision"][..., -1],
+        scorer.eval["recall"][..., -1],
+        scorer.params.iouThrs,
+        count_objects(truth.dataset["annotations"], scorer.params.imgIds),
+        "AR100",
+    )
+    return CocoScores(metrics, per_class, printed.getvalue().rstrip("\n"))
 
 
-def _load_ground_truth(source: str | Path | Mapping[str, Any]) -> COCO:
+def check_image_ids(known: Iterable[Any], received: Iterable[Any], argument: str) -> None:
+    """Refuses ids of images that the ground truth lacks.
+
+    Raises:
+        UserError: names ``argument`` and the first stranger.
+    """
+    strangers = sorted(set(received) - set(known))
+    if strangers:
+        raise UserError(
+            f"Invalid value for `{argument}`. Expected image ids of the ground truth. "
+            f"Received {len(strangers)} unknown, the first is {strangers[0]!r}."
+        )
+
+
+def complete_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Ground truth with all that evaluators read; what is given stays as it is.
+
+    Annotations get fresh ids, ``iscrowd`` 0 and the area of the box where they have none.
+
+    Raises:
+        UserError: not in COCO form.
+    """
     if isinstance(source, (str, Path)):
         try:
             content = json.loads(Path(source).read_text())
@@ -123,7 +153,7 @@ def _load_ground_truth(source: str | Path | Mapping[str, Any]) -> COCO:
             f"Invalid annotations. Expected COCO form. Received no {', '.join(missing)}."
         )
     content["annotations"] = [_complete(i, a) for i, a in enumerate(content["annotations"], 1)]
-    return _index(content)
+    return content
 
 
 def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +171,8 @@ def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def _index(content: dict[str, Any]) -> COCO:
+def index_coco(content: dict[str, Any]) -> COCO:
+    """pycocotools' form of annotations in memory."""
     coco = COCO()
     coco.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):
@@ -152,37 +183,57 @@ def _index(content: dict[str, Any]) -> COCO:
 def _load_results(truth: COCO, results: Sequence[Mapping[str, Any]]) -> COCO:
     if not results:
         # COCO.loadRes looks at the first result and fails where there is none.
-        return _index({**truth.dataset, "annotations": []})
+        return index_coco({**truth.dataset, "annotations": []})
     truth.dataset.setdefault("info", {})
     with contextlib.redirect_stdout(io.StringIO()):
         return truth.loadRes(copy.deepcopy([dict(r) for r in results]))
 
 
-def _per_class(truth: COCO, scorer: COCOeval) -> dict[str, dict[str, float]]:
-    # precision: (IoU thresholds, recall points, classes, areas, caps); recall lacks the points.
-    precision, recall = scorer.eval["precision"], scorer.eval["recall"]
-    thresholds = scorer.params.iouThrs
-    counted = set(scorer.params.imgIds)
-    objects: dict[int, int] = {}
-    for annotation in truth.dataset["annotations"]:
-        if annotation["image_id"] in counted and not annotation["iscrowd"]:
-            category = annotation["category_id"]
-            objects[category] = objects.get(category, 0) + 1
+def count_objects(
+    annotations: Iterable[Mapping[str, Any]], image_ids: Iterable[int]
+) -> dict[int, int]:
+    """Boxes of each category id that are no crowd, in the images that count."""
+    counted = set(image_ids)
+    return Counter(
+        a["category_id"] for a in annotations if a["image_id"] in counted and not a["iscrowd"]
+    )
+
+
+def class_rows(
+    categories: Iterable[Mapping[str, Any]],
+    precision: np.ndarray,
+    recall: np.ndarray,
+    thresholds: np.ndarray,
+    objects: Mapping[int, int],
+    recall_name: str,
+) -> dict[str, dict[str, float]]:
+    """Metrics of each class, by name; a name that occurs again has its id behind it.
+
+    Args:
+        categories: entries of the annotation file, in the order of the arrays.
+        precision: ``(T, R, K, A)`` over IoU thresholds, recall points, classes and areas (all,
+            small, medium, large); -1 where there is no object.
+        recall: ``(T, K, A)``.
+        thresholds: ``(T,)`` of IoU.
+        objects: number of each category id.
+        recall_name: key of the mean recall.
+    """
     rows: dict[str, dict[str, float]] = {}
-    for index, category in enumerate(scorer.params.catIds):
-        name = str(truth.cats[category].get("name", category))
+    for index, category in enumerate(categories):
+        name = str(category.get("name", category["id"]))
         if name in rows:
-            name = f"{name} ({category})"
-        cell = precision[:, :, index, :, -1]
-        row = {"AP": _mean(cell[:, :, 0])}
+            name = f"{name} ({category['id']})"
+        cell = precision[:, :, index]
+        row = {"AP": mean_valid(cell[:, :, 0])}
         for key, threshold in (("AP50", 0.5), ("AP75", 0.75)):
-            row[key] = _mean(cell[np.isclose(thresholds, threshold)][:, :, 0])
-        row |= {key: _mean(cell[:, :, area]) for key, area in _AREAS.items()}
-        row["AR100"] = _mean(recall[:, index, 0, -1])
-        rows[name] = {**row, "objects": float(objects.get(category, 0))}
+            row[key] = mean_valid(cell[np.isclose(thresholds, threshold)][:, :, 0])
+        row |= {key: mean_valid(cell[:, :, area]) for key, area in AREAS.items()}
+        row[recall_name] = mean_valid(recall[:, index, 0])
+        rows[name] = {**row, "objects": float(objects.get(category["id"], 0))}
     return rows
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_valid(values: np.ndarray) -> float:
+    """Mean of what is not -1, or -1 where nothing is."""
     valid = values[values > -1]
     return float(valid.mean()) if valid.size else -1.0

@@ -12,9 +12,16 @@ import numpy as np
 
 from unidet.backends import nn, ops
 from unidet.errors import UserError, suggestion
-from unidet.evaluation.coco import evaluate_coco
+from unidet.evaluation import lvis
+from unidet.evaluation.coco import METRIC_NAMES, evaluate_coco
+from unidet.evaluation.lvis import evaluate_lvis
+from unidet.evaluation.proposals import LIMITS, box_metric_names, limits_up_to, score_boxes
+from unidet.evaluation.results import MAX_PER_IMAGE
 from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections
+
+#: The class of models that tell objects from background and nothing more.
+OBJECT = "object"
 
 
 @dataclass(frozen=True)
@@ -22,10 +29,11 @@ class EvaluationResult:
     """Scores of a model on a data set.
 
     Attributes:
-        metrics: COCO metrics by name, see :data:`unidet.evaluation.METRIC_NAMES`.
-        results: detections in COCO result form, with the category ids of the annotations.
-        per_class: class name to its metrics.
-        table: the twelve lines that pycocotools prints.
+        metrics: by name, see :func:`metric_names`.
+        results: detections in COCO result form, with the category ids of the annotations; 1 for
+            all where classes do not count.
+        per_class: class name to its metrics; empty where classes do not count.
+        table: the lines that the evaluator prints.
         images_per_second: speed of the model and its post-processing, loading included.
     """
 
@@ -41,19 +49,24 @@ def evaluate_model(
     loader: Iterable[Batch],
     dataset: Any,
     *,
-    max_detections: int = 100,
+    max_detections: int | None = None,
     class_names: Sequence[str] | None = None,
+    class_agnostic: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
-    """Scores a model with COCO's metrics.
+    """Scores a model with COCO's metrics, or with LVIS's where the data set asks for them.
+
+    A model whose one class is "object" is scored without classes on data that lack that name.
 
     Args:
         model: a model of either backend; runs in evaluation mode without gradients and is left
             in the mode it came in.
         loader: batches; the images that they hold are the images that count.
         dataset: the data set behind the loader.
-        max_detections: the best that are kept of each image.
+        max_detections: the best that are kept of each image; by default what the metrics count,
+            100, or 300 with LVIS's, or 1000 where classes do not count.
         class_names: of the model's labels; the model's own by default.
+        class_agnostic: score boxes alone, see :func:`unidet.evaluation.proposals.score_boxes`.
         progress: called after each batch with the number of images done.
 
     Raises:
@@ -62,21 +75,62 @@ def evaluate_model(
     results: list[dict[str, Any]] = []
     seen: set[int] = set()
     names = class_names if class_names is not None else getattr(model, "class_names", None)
-    category_ids = label_categories(names, dataset)
+    agnostic = class_agnostic or finds_objects(names, dataset)
+    limit = max_detections or default_limit(dataset.metric, class_agnostic=agnostic)
+    category_ids = [] if agnostic else label_categories(names, dataset)
     started = time.perf_counter()
     for batch, found in predictions(model, loader):
         for image_id, one in zip(map(int, batch.image_ids), found):
             # Sharded loaders repeat images to fill up; twice the same would count as false.
             if image_id not in seen:
                 seen.add(image_id)
-                results += to_results(best(one, max_detections), image_id, category_ids)
+                kept = best(one, limit)
+                results += (
+                    as_objects(kept, image_id)
+                    if agnostic
+                    else to_results(kept, image_id, category_ids)
+                )
         if progress is not None:
             progress(len(seen))
     seconds = time.perf_counter() - started
-    scores = evaluate_coco(dataset.to_coco(), results, image_ids=sorted(seen))
+    truth, counted = dataset.to_coco(), sorted(seen)
+    if agnostic:
+        scores = score_boxes(truth, results, limits=limits_up_to(limit), image_ids=counted)
+    elif dataset.metric == "lvis":
+        scores = evaluate_lvis(truth, results, image_ids=counted, max_detections=limit)
+    else:
+        scores = evaluate_coco(truth, results, image_ids=counted)
     return EvaluationResult(
         scores.metrics, results, scores.per_class, scores.table, len(seen) / max(seconds, 1e-9)
     )
+
+
+def finds_objects(class_names: Sequence[str] | None, dataset: Any) -> bool:
+    """Whether a model tells objects from background alone, and the data name their classes."""
+    return class_names is not None and tuple(class_names) == (OBJECT,) != dataset.class_names
+
+
+def default_limit(metric: str, *, class_agnostic: bool) -> int:
+    """How many detections of an image the metrics count."""
+    if class_agnostic:
+        return LIMITS[-1]
+    return lvis.MAX_DETECTIONS if metric == "lvis" else MAX_PER_IMAGE
+
+
+def metric_names(
+    metric: str, *, class_agnostic: bool = False, max_detections: int | None = None
+) -> tuple[str, ...]:
+    """Names of the metrics that :func:`evaluate_model` gives.
+
+    Args:
+        metric: of the data set, "coco" or "lvis".
+        class_agnostic: whether boxes alone are scored.
+        max_detections: as there.
+    """
+    limit = max_detections or default_limit(metric, class_agnostic=class_agnostic)
+    if class_agnostic:
+        return box_metric_names(limits_up_to(limit))
+    return lvis.lvis_metric_names(limit) if metric == "lvis" else METRIC_NAMES
 
 
 def label_categories(class_names: Sequence[str] | None, dataset: Any) -> list[int | None]:
@@ -96,11 +150,17 @@ def label_categories(class_names: Sequence[str] | None, dataset: Any) -> list[in
     if class_names is None or tuple(class_names) == names:
         return own
     missing = [name for name in names if name not in class_names]
-    if not missing:
+    twice = [name for name in names if names.count(name) > 1]
+    if not missing and not twice:
         by_name = dict(zip(names, own))
         return [by_name.get(name) for name in class_names]
     if len(class_names) == len(names):
         return own
+    if not missing:
+        raise UserError(
+            f"Invalid data. Expected each class name once, or the classes of the model in its "
+            f"order. Received {twice[0]!r} twice."
+        )
     raise UserError(
         f"Invalid data. Expected classes among the {len(class_names)} of the model. "
         f"Received {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
@@ -120,6 +180,12 @@ def to_results(
         )
     kept = found[known[found.labels]] if len(found) else found
     return kept.to_coco(image_id, [-1 if c is None else c for c in category_ids])
+
+
+def as_objects(found: Detections, image_id: int) -> list[dict[str, Any]]:
+    """COCO result form with the category id 1 for all."""
+    alike = Detections(found.boxes_xyxy, found.scores, np.zeros(len(found), np.int64))
+    return alike.to_coco(image_id, [1])
 
 
 def predictions(
