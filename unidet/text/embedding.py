@@ -129,12 +129,11 @@ class Embedder:
         """Sums over nothing."""
         return Sums(np.zeros((len(self.names), self.model.embed_dim)))
 
-    def add_batches(self, sums: Sums, progress: Progress | None = None) -> Iterator[Sums]:
-        """Adds all batches that are missing; yields ``sums`` after each.
+    def add_batches(self, sums: Sums) -> Iterator[int]:
+        """Adds all batches that are missing; yields how many sentences are in, after each.
 
         Args:
             sums: of :meth:`start`, or of an earlier embedder of the same names and options.
-            progress: told after each batch.
         """
         done = 0
         for number, (sentences, start, stop) in enumerate(self._batches()):
@@ -145,14 +144,7 @@ class Embedder:
             members = np.flatnonzero((sentences.of_name >= start) & (sentences.of_name < stop))
             sums.values[members] += features[sentences.of_name[members] - start]
             sums.batches += 1
-            if progress is not None:
-                progress(done, self.total)
-            yield sums
-
-    def done(self, sums: Sums) -> int:
-        """How many sentences are in."""
-        batches = list(self._batches())[: sums.batches]
-        return sum(stop - start for _, start, stop in batches)
+            yield done
 
     def vectors(self, sums: Sums) -> np.ndarray:
         """``(names, embed_dim)`` float32, once all batches are in.
@@ -210,8 +202,9 @@ def embed_names(
     """
     embedder = Embedder(model, tokenizer or Tokenizer(), names, options or EmbeddingOptions())
     sums = embedder.start()
-    for _ in embedder.add_batches(sums, progress):
-        pass
+    for done in embedder.add_batches(sums):
+        if progress is not None:
+            progress(done, embedder.total)
     return embedder.vectors(sums)
 
 

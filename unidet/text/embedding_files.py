@@ -166,7 +166,9 @@ def _compute(
     saved = time.monotonic()
     kept = sums.batches
     try:
-        for _ in embedder.add_batches(sums, progress):
+        for done in embedder.add_batches(sums):
+            if progress is not None:
+                progress(done, embedder.total)
             if time.monotonic() - saved > SAVE_EVERY:
                 _write_partial(partial, key, sums)
                 saved, kept = time.monotonic(), sums.batches
