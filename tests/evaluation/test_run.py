@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from unidet.backends import nn, ops
 from unidet.data import Annotations, DetectionDataset, ImageRecord
 from unidet.errors import UserError
-from unidet.evaluation import evaluate_model
-from unidet.evaluation.run import label_categories
+from unidet.evaluation import METRIC_NAMES, evaluate_model
+from unidet.evaluation.run import default_limit, label_categories, metric_names
 from unidet.structures import Batch, Detections
 
 
@@ -131,3 +132,74 @@ def test_unrelated_classes_are_refused() -> None:
         label_categories(("car", "dog", "bus"), _dataset())
     assert label_categories(("katze", "hund"), _dataset()) == [17, 3]
     assert label_categories(None, _dataset()) == [17, 3]
+
+
+def test_classes_do_not_count_where_that_is_asked_for(backend: str) -> None:
+    dataset = _dataset()
+    answers = _answers(dataset, ("cat", "dog"))
+    for one in answers.values():
+        one.labels[:] = 0
+    model = Oracle(answers, ("cat", "dog"), backend=backend)
+    assert evaluate_model(model, [_batch(4, 8)], dataset).metrics["AP"] < 0.8
+    result = evaluate_model(model, [_batch(4, 8)], dataset, class_agnostic=True)
+    assert tuple(result.metrics) == metric_names("coco", class_agnostic=True)
+    assert result.metrics["AP"] == result.metrics["AR1000"] == 1
+    assert result.per_class == {} and {r["category_id"] for r in result.results} == {1}
+    few = evaluate_model(
+        model, [_batch(4, 8)], dataset, class_agnostic=True, max_detections=1
+    ).metrics
+    assert few["AR1"] == pytest.approx(2 / 3) and "AR100" not in few
+
+
+def test_a_model_of_one_class_object_is_scored_by_its_boxes(backend: str) -> None:
+    dataset = _dataset()
+    answers = {
+        i: Detections(found.boxes_xyxy, found.scores, np.zeros(len(found), np.int64), ("object",))
+        for i, found in _answers(dataset, ("cat", "dog")).items()
+    }
+    model = Oracle(answers, ("object",), backend=backend)
+    assert evaluate_model(model, [_batch(4, 8)], dataset).metrics["AR100"] == 1
+    one = dataclasses.replace(dataset, class_names=("object",), category_ids=(17,))
+    for entry in one.annotations:
+        entry.labels[:] = 0
+    result = evaluate_model(model, [_batch(4, 8)], one)
+    assert tuple(result.metrics) == METRIC_NAMES and result.per_class["object"]["AP"] == 1
+
+
+def test_data_of_lvis_are_scored_by_its_rules(backend: str) -> None:
+    pytest.importorskip("lvis", reason="the package lvis is not installed")
+    extra = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    plain = _dataset()
+    dataset = dataclasses.replace(
+        plain,
+        images=[dataclasses.replace(record, extra=extra) for record in plain.images],
+        categories=[
+            {"id": 17, "name": "cat", "frequency": "f"},
+            {"id": 3, "name": "dog", "frequency": "r"},
+        ],
+        metric="lvis",
+    )
+    answers = _answers(dataset, ("cat", "dog"))
+    unsearched = np.array([[0, 0, 20, 20]], np.float32)
+    answers[4] = Detections(
+        np.concatenate([unsearched, answers[4].boxes_xyxy]),
+        np.array([0.99, 0.9], np.float32),
+        np.array([1, 0]),
+        ("cat", "dog"),
+    )
+    model = Oracle(answers, ("cat", "dog"), backend=backend)
+    result = evaluate_model(model, [_batch(4, 8)], dataset.select([0, 1]))
+    assert tuple(result.metrics) == metric_names("lvis")
+    for name in ("AP", "APr", "APf", "AR300"):
+        assert result.metrics[name] == pytest.approx(1.0)
+    assert evaluate_model(model, [_batch(4, 8)], plain).metrics["AP"] < 0.8
+    assert default_limit("lvis", class_agnostic=False) == 300
+
+
+def test_names_that_occur_twice_are_told_apart_by_order_alone() -> None:
+    dataset = dataclasses.replace(
+        _dataset(), class_names=("Mouse", "Mouse"), category_ids=(325, 449)
+    )
+    assert label_categories(("Mouse", "Mouse"), dataset) == [325, 449]
+    with pytest.raises(UserError, match="'Mouse' twice"):
+        label_categories(("Mouse", "Bench", "Mouse"), dataset)

@@ -247,7 +247,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             "does not make itself."
         )
     loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
-    with _Progress(len(dataset)) as progress:
+    with Progress(len(dataset)) as progress:
         result = evaluate_model(
             detector.model,
             loader,
@@ -293,7 +293,7 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
         )
 
 
-class _Progress:
+class Progress:
     """A bar on a terminal, silent elsewhere."""
 
     def __init__(self, total: int) -> None:
@@ -315,7 +315,7 @@ class _Progress:
     def __call__(self, done: int) -> None:
         self._bar.update(self._task, completed=done)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         self._bar.start()
         return self
 

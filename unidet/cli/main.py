@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train",
     "eval": "eval",
     "predict": "predict",
+    "proposals": "proposals",
     "convert": "convert",
     "embed": "embed",
     "parity": "parity",

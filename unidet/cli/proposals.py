@@ -1,0 +1,124 @@
+"""`unidet proposals`: writes down where a model sees objects, for another that classifies them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "proposals",
+        help="write the boxes of a model down, for another model to classify",
+        description="Runs a model over all images of a data set and writes boxes with scores, by "
+        "image id (.npz) or as the list of arrays that UniDetector's own tools read (.pkl). They "
+        "are its detections if it has one class, else those of its region proposal network.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of unidet")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="ANN",
+        help="annotation file (JSON); for VOC the list ROOT/ImageSets/Main/SPLIT.txt",
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder of the images")
+    parser.add_argument(
+        "--format",
+        choices=("coco", "lvis", "voc"),
+        default="coco",
+        help="form of the annotations (default: coco)",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="file to write, .npz (by image id) or .pkl"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument(
+        "--stage",
+        choices=("detections", "rpn"),
+        help="whose boxes (default: detections of a model of one class, rpn elsewhere)",
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="least score of a box, 0 to 1 (default: 0)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N images, for a trial; .npz alone"
+    )
+    parser.add_argument(
+        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="threads that read images ahead (default: 0)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from unidet.cli.eval import Progress
+    from unidet.data import Loader
+    from unidet.data.proposals import check_destination, write_proposals
+    from unidet.data.sources import load_dataset
+    from unidet.detector import Detector
+    from unidet.evaluation.propose import choose_stage, propose
+
+    _check_numbers(args)
+    check_destination(args.out, overwrite=args.overwrite)
+    dataset = load_dataset({"format": args.format, "annotations": args.data, "images": args.images})
+    if args.limit:
+        dataset = dataset.select(range(min(args.limit, len(dataset))))
+    dataset.check_files()
+    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    stage = choose_stage(detector.model, args.stage)
+    loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
+    with Progress(len(dataset)) as progress:
+        found = propose(
+            detector.model,
+            loader,
+            stage=stage,
+            score_threshold=args.score_threshold,
+            progress=progress,
+        )
+    path = write_proposals(args.out, found, overwrite=args.overwrite)
+    count = sum(map(len, found.values()))
+    print(f"Written: {path} ({len(found):,} images, {count:,} boxes, stage {stage})")
+    return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from unidet.errors import UserError
+
+    for option, value, low in (
+        ("--batch-size", args.batch_size, 1),
+        ("--workers", args.workers, 0),
+        ("--limit", args.limit, 1),
+    ):
+        if value is not None and value < low:
+            raise UserError(
+                f"Invalid value for `{option}`. Expected {low} or more. Received {value}."
+            )
+    if not 0 <= args.score_threshold <= 1:
+        raise UserError(
+            "Invalid value for `--score-threshold`. Expected a number in [0, 1]. "
+            f"Received {args.score_threshold}."
+        )
+    if args.limit and Path(args.out).suffix == ".pkl":
+        raise UserError(
+            "Invalid option --limit. Expected it with .npz, because a .pkl list has no ids and "
+            "holds every image. Received it with .pkl."
+        )
