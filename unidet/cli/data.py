@@ -1,4 +1,4 @@
-"""``unidet data``: checks, subsets, conversion and generated scenes."""
+"""``unidet data``: checks, subsets, frequencies, conversion and generated scenes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ from unidet.errors import UserError
 if TYPE_CHECKING:
     from unidet.data.dataset import DetectionDataset
 
-_DESCRIPTION = "Check annotation files, draw subsets, convert VOC to COCO form, generate scenes."
+_DESCRIPTION = (
+    "Check annotation files, draw subsets, count categories, convert VOC to COCO form, generate "
+    "scenes."
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds ``data`` and its four sub-commands."""
+    """Adds ``data`` and its five sub-commands."""
     parser = subparsers.add_parser(
         "data", help="check, sample, convert or generate data", description=_DESCRIPTION
     )
     actions = parser.add_subparsers(dest="data_command", metavar="ACTION", required=True)
     _add_check(actions)
     _add_subset(actions)
+    _add_frequencies(actions)
     _add_convert(actions)
     _add_scenes(actions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs one sub-command; returns 0, or 1 where ``check`` found defects."""
-    actions = {"check": _check, "subset": _subset, "convert": _convert, "scenes": _scenes}
+    actions = {
+        "check": _check,
+        "subset": _subset,
+        "frequencies": _frequencies,
+        "convert": _convert,
+        "scenes": _scenes,
+    }
     status: int = actions[args.data_command](args)
     return status
 
@@ -76,7 +86,18 @@ def _add_subset(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Writes a COCO-form file with some of the images and all of the categories.",
     )
     _add_source(parser)
-    parser.add_argument("--out", required=True, metavar="FILE", help="COCO-form JSON to write")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="COCO-form JSON to write (default with --rule unidetector: NAME.SEED@PERCENT.json)",
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("unidet", "unidetector"),
+        default="unidet",
+        help="how images are drawn; unidetector: the images of its published parts "
+        "(default: unidet)",
+    )
     share = parser.add_mutually_exclusive_group(required=True)
     share.add_argument(
         "--percent", type=float, metavar="P", help="percent of the images, above 0, at most 100"
@@ -84,6 +105,20 @@ def _add_subset(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     share.add_argument("--count", type=int, metavar="N", help="number of images")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the draw (default 0)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+
+
+def _add_frequencies(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "frequencies",
+        help="count images and boxes of each category",
+        description="Writes the list of categories by id, each with image_count and "
+        "instance_count, as UniDetector's _cat_info.json.",
+    )
+    _add_source(parser)
+    parser.add_argument(
+        "--out", metavar="FILE", help="JSON to write (default: SOURCE_cat_info.json beside it)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
 
@@ -180,18 +215,49 @@ def _check(args: argparse.Namespace) -> int:
 
 def _subset(args: argparse.Namespace) -> int:
     from unidet.data.coco import read_json
-    from unidet.data.convert import write_json
-    from unidet.data.subset import random_subset, subset_content, subset_table
+    from unidet.data.convert import check_new, write_json
+    from unidet.data.subset import (
+        published_name,
+        random_subset,
+        subset_content,
+        subset_table,
+    )
 
+    folder, published = Path(args.source).is_dir(), args.rule == "unidetector"
+    out = args.out
+    if out is None:
+        if folder or not published or args.percent is None:
+            raise UserError("Missing option --out. Expected the file to write.")
+        out = published_name(args.source, args.percent, args.seed)
+    check_new(out, overwrite=args.overwrite)
     whole = _load(args, on_bad="error")
-    part = random_subset(whole, percent=args.percent, count=args.count, seed=args.seed)
-    if Path(args.source).is_dir() or args.classes is not None:
+    part = random_subset(
+        whole, percent=args.percent, count=args.count, seed=args.seed, rule=args.rule
+    )
+    if folder or args.classes is not None:
         content = part.to_coco()
     else:
         content = subset_content(read_json(args.source), part)
-    path = write_json(content, args.out, overwrite=args.overwrite)
+    if published:
+        content = {key: content[key] for key in ("images", "annotations", "categories")}
+    path = write_json(content, out, overwrite=args.overwrite)
     print(subset_table([("before", whole), ("after", part)]))
     print(f"Written: {path}")
+    return 0
+
+
+def _frequencies(args: argparse.Namespace) -> int:
+    from unidet.data.convert import check_new, write_json
+    from unidet.data.frequencies import count_frequencies
+
+    source = Path(args.source)
+    out = args.out or source.with_name(f"{source.name.removesuffix('.json')}_cat_info.json")
+    check_new(out, overwrite=args.overwrite)
+    entries = count_frequencies(_load(args, on_bad="error"))
+    path = write_json(entries, out, overwrite=args.overwrite)
+    absent = sum(not entry["image_count"] for entry in entries)
+    boxes = sum(entry["instance_count"] for entry in entries)
+    print(f"Written: {path} ({len(entries):,} categories, {boxes:,} boxes, {absent:,} without any)")
     return 0
 
 

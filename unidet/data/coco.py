@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
@@ -111,8 +112,9 @@ def load_coco(
 ) -> DetectionDataset:
     """Reads a COCO-form file.
 
-    Categories are sorted by id and numbered from 0. Boxes of zero area are kept, because
-    evaluation counts them; training drops them.
+    Categories are sorted by id and numbered from 0, as text embeddings and frequencies are; names
+    stay as they are, blanks at their end and repetitions (OpenImages) included. Boxes of zero area
+    are kept, because evaluation counts them; training drops them.
 
     Args:
         annotations: the JSON file.
@@ -168,6 +170,14 @@ def _chosen(
 ) -> list[dict[str, Any]]:
     check_distinct(names)
     by_name = {c["name"]: c for c in categories}
+    many = Counter(c["name"] for c in categories)
+    ambiguous = [n for n in names if many[n] > 1]
+    if ambiguous:
+        ids = ", ".join(str(c["id"]) for c in categories if c["name"] == ambiguous[0])
+        raise UserError(
+            f"Invalid value for `class_names`. Expected names that {source} gives to one category. "
+            f"Received {ambiguous[0]!r}, the name of categories {ids}."
+        )
     missing = [n for n in names if n not in by_name]
     if missing:
         raise UserError(

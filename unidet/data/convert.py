@@ -40,7 +40,7 @@ def check_new(path: str | Path, *, overwrite: bool) -> Path:
     return Path(path)
 
 
-def write_json(content: dict[str, Any], path: str | Path, *, overwrite: bool = False) -> Path:
+def write_json(content: Any, path: str | Path, *, overwrite: bool = False) -> Path:
     """Writes JSON atomically, making the folder where needed."""
     path = check_new(path, overwrite=overwrite)
     make_parent(path)

@@ -106,6 +106,9 @@ class DetectionDataset:
             original, best first, or none at all.
         metric: whose rules count detections: "coco", or "lvis" for data in which each image was
             searched for some classes only.
+        embeddings: ``(K, D)`` float32 text embeddings of the classes, or None.
+        image_counts: ``(K,)`` int64 images that hold each class in the whole data set, of which
+            this may be a part, or None.
     """
 
     name: str
@@ -117,6 +120,8 @@ class DetectionDataset:
     categories: list[dict[str, Any]] = field(default_factory=list)
     proposals: list[np.ndarray] = field(default_factory=list)
     metric: str = "coco"
+    embeddings: np.ndarray | None = None
+    image_counts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.annotations):
@@ -187,6 +192,8 @@ class DetectionDataset:
             categories=self.categories,
             proposals=[self.proposals[i] for i in indices] if self.proposals else [],
             metric=self.metric,
+            embeddings=self.embeddings,
+            image_counts=self.image_counts,
         )
 
     def to_coco(self) -> dict[str, Any]:

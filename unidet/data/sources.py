@@ -13,11 +13,13 @@ from unidet.data.scenes import ensure_scenes
 from unidet.data.subset import random_subset
 from unidet.data.voc import load_voc
 from unidet.errors import UserError, suggestion
+from unidet.text.stored import read_embeddings
 
 FORMATS = ("coco", "lvis", "voc", "scenes")
 
 _COMMON = (
-    "format", "name", "class_names", "on_bad", "percent", "count", "subset_seed", "proposals"
+    "format", "name", "class_names", "on_bad", "percent", "count", "subset_seed", "proposals",
+    "embeddings", "frequencies",
 )  # fmt: skip
 _KEYS = {
     "coco": ("annotations", "images"),
@@ -32,7 +34,9 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
 
     Keys of every format: ``format`` (default "coco"), ``name``, ``class_names``, ``on_bad``, and
     for a random part ``percent`` or ``count`` with ``subset_seed``, and ``proposals``, a file of
-    :func:`unidet.data.proposals.read_proposals`. Further keys:
+    :func:`unidet.data.proposals.read_proposals`, ``embeddings``, one of
+    :func:`unidet.text.stored.read_embeddings`, and ``frequencies``, one of
+    :func:`unidet.data.frequencies.read_frequencies`. Further keys:
 
     * coco, lvis: ``annotations`` (JSON file), ``images`` (folder). lvis: v0.5 or v1, scored by
       LVIS's rules.
@@ -68,6 +72,12 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
         dataset.metric = "lvis"
     if spec.get("proposals"):
         dataset.proposals = read_proposals(spec["proposals"], dataset)
+    if spec.get("embeddings"):
+        dataset.embeddings = read_embeddings(spec["embeddings"], dataset.class_names)
+    if spec.get("frequencies"):
+        from unidet.data.frequencies import read_frequencies
+
+        dataset.image_counts = read_frequencies(spec["frequencies"], dataset)
     if spec.get("percent") is None and spec.get("count") is None:
         return dataset
     return random_subset(
