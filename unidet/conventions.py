@@ -30,6 +30,7 @@ _TRAINING = {
     *("rpn_normalizer", "rpn_pre_nms_train", "rpn_post_nms_train"),
     *("roi_positive_iou", "roi_negative_iou", "roi_low_quality", "roi_batch"),
     *("roi_positive_fraction", "federated_classes", "class_weight", "max_proposals_train"),
+    *("rpn_box_weight", "quality_positive_iou", "quality_negative_iou", "skip_border_targets"),
 }
 #: What a user sets at will: how many detections, how good.
 _SETTINGS = {
@@ -95,7 +96,9 @@ def in_words(arguments: Mapping[str, Any]) -> dict[str, str]:
         arguments: all arguments of a detector, as its config holds them.
     """
     get = arguments.get
-    labels = f"{arguments['num_classes']}, no background (sigmoid)"
+    labels = f"{get('num_classes')}, no background (sigmoid)"
+    if "num_classes" not in arguments:
+        labels = "1 for all objects, background last"
     if "background" in arguments:
         labels = f"{arguments['num_classes']}, background {get('background')}"
     if get("background_slot") == 0:

@@ -30,6 +30,7 @@ from unidet.weights_convert import (
     write_torch,
 )
 from unidet.weights_convert.families import (
+    Mapped,
     contradiction,
     looks_like,
     with_style,
@@ -85,16 +86,8 @@ def read_published(
     mapped = chosen.to_native(state.arrays, strict=strict, source=str(path))
     mapped.report.notes[:0] = [*info.notes, *([remark] if remark else [])]
     arguments = dict(mapped.description["arguments"])
-    # Of several vocabularies the first is detected.
-    count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
-    if class_names is not None:
-        names = _checked_names(class_names, count, path)
-    elif mapped.dialect is None:
-        names = ()
-    else:
-        slot = 0 if arguments.get("background_slot") == 0 else None
-        names, remark = known_names(mapped.dialect, count, state.extras, background_slot=slot)
-        mapped.report.notes.append(remark)
+    names, remark = _names(mapped, state, class_names, path)
+    mapped.report.notes += [remark] if remark else []
     model, preprocess = _describe(mapped.description["name"], arguments, names)
     source = {
         "file": Path(path).name,
@@ -214,10 +207,24 @@ def model_and_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.nd
     return checkpoint.model, checkpoint.arrays
 
 
-def _checked_names(names: Sequence[str], count: int, path: str | Path) -> tuple[str, ...]:
-    if len(names) != count:
-        raise UserError(f"Invalid class names for {path}. Expected {count}. Received {len(names)}.")
-    return tuple(names)
+def _names(
+    mapped: Mapped, state: State, asked: Sequence[str] | None, path: str | Path
+) -> tuple[tuple[str, ...], str]:
+    """Class names of an imported model and how they are known."""
+    arguments = mapped.description["arguments"]
+    # Of several vocabularies the first is detected.
+    count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
+    if asked is not None and len(asked) != count:
+        raise UserError(f"Invalid class names for {path}. Expected {count}. Received {len(asked)}.")
+    if asked is not None or mapped.dialect is None:
+        return tuple(asked or ()), ""
+    if not count:
+        from unidet.models import model_spec
+
+        names = tuple(model_spec(mapped.description["name"]).defaults["class_names"])
+        return names, "the model does not name what it finds"
+    slot = 0 if arguments.get("background_slot") == 0 else None
+    return known_names(mapped.dialect, count, state.extras, background_slot=slot)
 
 
 def _family(name: str | None, state: State, source: str) -> tuple[Family, str]:

@@ -23,7 +23,12 @@ from unidet.weights_convert import (
     peel,
     read_container,
 )
-from unidet.weights_convert.families import detector_start, refuse_clip, require_clip
+from unidet.weights_convert.families import (
+    detector_start,
+    is_published_detector,
+    refuse_clip,
+    require_clip,
+)
 from unidet.weights_convert.families.open_world import FACTS
 
 #: State that other files lack and that a model can go without: it keeps or starts its own.
@@ -81,7 +86,6 @@ def load_weights(
     tree, info = read_container(path)
     state = peel(tree, source=str(path))
     target = nn.state_arrays(model)
-    # A file of the model's own names needs no family: published names share few with them.
     shared = len(target.keys() & state.arrays.keys())
     refuse_clip(state.arrays, target, source=str(path))
     own = getattr(model, "model_name", type(model).__name__)
@@ -91,7 +95,8 @@ def load_weights(
         start = detector_start(state.arrays)
     if start is not None and family in (None, *_TOWERS):
         content = _Content(f"{start[1].title}, into {own}", *start)
-    elif family is None and 2 * shared > len(target):
+    elif family is None and 2 * shared > len(target) and not is_published_detector(state.arrays):
+        # A file of the model's own names needs no family. Many libraries share the backbone's.
         content = _Content(f"{own}, its own names", state.arrays, TensorReport(""))
     else:
         content = _published(model, state, family, str(path))

@@ -72,11 +72,8 @@ PEERS = {
     "torchvision_resnet50": ("torchvision_resnet", "resnet50", 1000),
 }
 FOREIGN = {
-    "unidetector_cln": "proposal network of UniDetector",
-    "unidetector_e2e": "UniDetector",
     "fb_detr_r50": "Facebook's DETR",
     "hf_detr_resnet50": "Hugging Face's DETR",
-    "openai_clip_rn50": "OpenAI's CLIP",
 }
 FULL = [
     "yhenon_retinanet_resnet18",
@@ -125,10 +122,8 @@ def test_family_depth_and_classes_are_found(sample_data: Path, peer: str) -> Non
     mapped = family.to_native(state)
     assert family.name == name
     assert mapped.description == {"name": model, "arguments": {"num_classes": classes}}
-    assert sorted(mapped.report.counts().items())[1] == (
-        "matched",
-        mapped.report.counts()["matched"],
-    )
+    found = {status for status, count in mapped.report.counts().items() if count}
+    assert found <= {"matched", "renamed", "reinitialised"}
     own = mapped.report.with_status("reinitialised")
     assert [row.target for row in own] == (["loss_divisor"] if "detectron2_ret" in peer else [])
     assert len(mapped.report.rows) - len(own) == len(state) == len(mapped.arrays) - len(own)

@@ -85,6 +85,20 @@ def test_step_counts_of_caffe_files_come_back(sample_data: Path) -> None:
     same(family.from_native(mapped.arrays, without=mapped.reinitialised)[0], old)
 
 
+def test_files_that_share_the_backbones_names_are_loaded_whole(
+    tmp_path: Path, sample_data: Path
+) -> None:
+    pytest.importorskip("torch")
+    from unidet import load_weights
+    from unidet.models import create_model
+
+    state = hollow(sample_data, "mmdet_faster_rcnn_r50_fpn")
+    write_torch(tmp_path / "a.pth", {"state_dict": state})
+    model = create_model("faster_rcnn_r50_fpn_mmdet", backend="torch", seed=None)
+    report = load_weights(model, tmp_path / "a.pth")
+    assert len(report.with_status("matched", "renamed")) == len(state)
+
+
 def _legacy(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     old = {key.replace("roi_head.bbox_head.", "bbox_head."): v for key, v in state.items()}
     for kind, shape in (("weight", (324, 1024)), ("bias", (324,))):

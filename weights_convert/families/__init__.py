@@ -26,6 +26,7 @@ __all__ = [
     "detect_family",
     "detector_start",
     "family_named",
+    "is_published_detector",
     "looks_like",
     "refuse_clip",
     "require_clip",
@@ -77,6 +78,16 @@ def detect_family(
         f"Invalid checkpoint {source}. Expected one of the families {', '.join(FAMILIES)}. "
         f"Received {looks_like(state)}."
     )
+
+
+def is_published_detector(state: Mapping[str, np.ndarray]) -> bool:
+    """Whether a state has the names of another library's detector; no native model has them.
+
+    Args:
+        state: Tensors by name.
+    """
+    shapes = {name: array.shape for name, array in state.items()}
+    return any(f.dialect is not None and f.matches(shapes) for f in FAMILIES.values())
 
 
 def looks_like(state: Mapping[str, np.ndarray]) -> str:

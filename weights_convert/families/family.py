@@ -266,7 +266,10 @@ class Family:
         )
 
     def _first_absent(self, state: Arrays) -> str:
-        form = self.forms[0]
+        def gaps(form: Form) -> int:
+            return sum(name not in state for name in (*form.signature, form.stem))
+
+        form = min(self.forms, key=gaps)
         for name in (*form.signature, form.stem):
             if name not in state:
                 return name

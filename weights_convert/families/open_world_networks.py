@@ -98,7 +98,7 @@ class CLNNetwork:
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
-        return Expected(cln_shapes(counters=counters), self.models, {"num_classes": 1})
+        return Expected(cln_shapes(counters=counters), self.models, {})
 
 
 def _no_vocabulary(wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
