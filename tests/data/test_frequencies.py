@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from unidet.cli.main import main
-from unidet.data import DetectionDataset, load_coco
+from unidet.data import DetectionDataset, load_coco, load_dataset
 from unidet.data.frequencies import count_frequencies, read_frequencies
 from unidet.data.subset import published_name, random_subset
 from unidet.errors import UserError
@@ -159,3 +159,21 @@ def test_command_writes_the_official_file(
     assert main(["data", "subset", str(source), "--percent", "5"]) == 2
     assert "Missing option --out" in capsys.readouterr().err
     assert published_name("a/train.json", 5, 2) == Path("a/train.2@5.0.json")
+
+
+def test_a_source_brings_embeddings_and_frequencies(
+    awkward: dict[str, Any], write: Write, tmp_path: Path
+) -> None:
+    source = write(awkward)
+    np.save(tmp_path / "text.npy", np.arange(20, dtype=np.float16).reshape(5, 4))
+    (tmp_path / "f.json").write_text(json.dumps(count_frequencies(load_coco(source, "."))))
+    spec = {"annotations": source, "images": tmp_path, "frequencies": tmp_path / "f.json"}
+    data = load_dataset({**spec, "embeddings": tmp_path / "text.npy", "count": 3})
+    assert data.embeddings is not None and data.embeddings.shape == (5, 4)
+    assert data.image_counts is not None and data.image_counts.tolist() == [1, 0, 2, 1, 1]
+    assert load_dataset(spec).embeddings is None
+    with pytest.raises(UserError, match="Expected 1 rows"):
+        load_dataset({**spec, "embeddings": tmp_path / "text.npy", "class_names": ["Mouse"]})
+    (tmp_path / "f.json").write_text("[]")
+    with pytest.raises(UserError, match="another data set"):
+        load_dataset(spec)
