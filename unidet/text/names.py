@@ -80,7 +80,7 @@ def read_names(path: str | Path) -> ClassNames:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         packed = text.lstrip()[:1] in ("{", "[")
-        content = json.loads(text) if packed else text.splitlines()
+        content: Any = json.loads(text) if packed else text.splitlines()
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Invalid class names {path}. {error}.") from error
     categories = isinstance(content, dict)
