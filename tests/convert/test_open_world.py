@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.convert.open_world import (
     without_counters,
     write_torchscript,
 )
+from unidet.cli.main import main
 from unidet.errors import UserError
 from unidet.importing import export_checkpoint, full_arguments, import_checkpoint, read_published
 from unidet.inspection import inspect_checkpoint
@@ -298,3 +300,50 @@ def test_golden_weights_raise_no_suspicion(sample_data: Path) -> None:
         few = ["backbone.conv1.weight", "backbone.layer1.0.conv1.weight"]
         mapped = FAMILIES[family].to_native({**state, **golden_tensors(sample_data, peer, few)})
         assert not [note for note in mapped.report.notes if "suspicious" in note]
+
+
+def test_the_command_line(
+    tmp_path: Path, sample_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, native, back = (tmp_path / name for name in ("a.pth", "b.safetensors", "c.pth"))
+    state = with_zero_background(hollow(sample_data, "unidetector_partitioned"))
+    write_torch(source, {"state_dict": state})
+    assert main(["convert", "inspect", str(source)]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "unidetector_partitioned",
+        "unidetector_stage2_r50_c4",
+        "60, no background (sigmoid)",
+        "RGB of 0 to 255, mean 122.771 116.746 104.094, std 68.5005 66.6322 70.3232",
+        "CLIP's, a mean over 2x2 strides",
+        "14x14, aligned, sampling adaptive",
+    ):
+        assert part in text
+    assert main(["convert", "import", str(source), str(native)]) == 0
+    assert main(["convert", "export", str(native), str(back), "--to", "unidetector_cln"]) == 2
+    error = capsys.readouterr().err
+    assert "Its family is unidetector_stage2" in error and not back.exists()
+    assert main(["convert", "export", str(native), str(back), "--to", "unidetector_stage2"]) == 2
+    error = capsys.readouterr().err
+    assert "1 missing: head.text_embeddings; 2 unexpected" in error and not back.exists()
+    command = ["convert", "export", str(native), str(back), "--to", "unidetector_partitioned"]
+    assert main(command) == 0
+    same(peel(read_container(back)[0]).arrays, state)
+
+
+def test_hostile_archives_leave_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marker = tmp_path / "ran"
+    call = f"cposix\nsystem\n(X{chr(6 + len(str(marker)))}\0\0\0touch {marker}tR".encode()
+    pickled = b"\x80\x02c__torch__.clip\nCLIP\n)\x81}(X\x01\x00\x00\x00x" + call + b"ub."
+    with zipfile.ZipFile(tmp_path / "RN50.pt", "w") as archive:
+        archive.writestr("RN50/data.pkl", pickled)
+        archive.writestr("RN50/code/__torch__.py", b"")
+        archive.writestr("RN50/constants.pkl", b"\x80\x02).")
+    before = sorted(tmp_path.iterdir())
+    command = ["convert", "import", str(tmp_path / "RN50.pt"), str(tmp_path / "b.safetensors")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "posix.system" in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
