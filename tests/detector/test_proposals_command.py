@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from unidet.checkpoint import save_checkpoint
 from unidet.cli.main import main
 from unidet.data import load_coco
 from unidet.data.proposals import read_proposals
+from unidet.evaluation.propose import choose_stage
 from unidet.models import create_model
 
 RPN = {
@@ -119,6 +121,26 @@ def test_detections_of_one_class_are_proposals(
         np.testing.assert_allclose(arrays["10"][:, 4], best, atol=1e-6)
     assert main([*command, "--overwrite", "--stage", "rpn"]) == 2
     assert "no region proposal network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "first_stage", "stage"),
+    [
+        (("object",), None, True, "detections"),
+        (None, 1, False, "detections"),
+        (("cat", "dog"), 2, True, "rpn"),
+        (None, 91, True, "rpn"),
+    ],
+)
+def test_stage_by_default(
+    names: tuple[str, ...] | None, count: int | None, first_stage: bool, stage: str
+) -> None:
+    arguments = {} if count is None else {"num_classes": count}
+    model = SimpleNamespace(class_names=names, config={"name": "x", "arguments": arguments})
+    if first_stage:
+        model.propose = None
+    assert choose_stage(model) == stage
+    assert choose_stage(model, "detections") == "detections"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def choose_stage(model: Any, stage: str | None = None) -> str:
         UserError: the model has no such stage.
     """
     makes = hasattr(model, "propose")
-    count = model.config["arguments"].get("num_classes")
+    names = getattr(model, "class_names", None)
+    count = len(names) if names else model.config["arguments"].get("num_classes")
     if stage == "rpn" and not makes:
         raise UserError(
             "Invalid value for `stage`. Expected 'detections', because the model has no region "
