@@ -157,17 +157,18 @@ def _given(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("form", ["official", "native"])
 @pytest.mark.parametrize("count", [60, 3])
-def test_a_given_vocabulary_stays(tmp_path: Path, sample_data: Path, form: str, count: int) -> None:
+def test_a_given_vocabulary_stays(
+    tmp_path: Path, sample_data: Path, backend: str, form: str, count: int
+) -> None:
     """Also where the file's has the same size and would fit."""
-    pytest.importorskip("torch")
     state = with_zero_background(hollow(sample_data, "unidetector_stage2"))
     if form == "official":
         write_torch(tmp_path / "a.pth", {"state_dict": state})
     else:
-        other = _detector("torch", num_classes=60)
+        other = _detector(backend, num_classes=60)
         load_weights(other, _official(tmp_path / "b.pth", state))
         write_safetensors(tmp_path / "a.pth", nn.state_arrays(other))
-    model = _detector("torch", num_classes=count)
+    model = _detector(backend, num_classes=count)
     model.set_vocabulary([f"n{i}" for i in range(count)], _given(count))
     report = load_weights(model, tmp_path / "a.pth")  # strict
     (row,) = report.with_status("kept")
@@ -223,11 +224,10 @@ def test_vocabularies_of_data_sets_give_way_to_the_given_one(
     assert nn.state_arrays(fresh)["head.text_embeddings"].all()
 
 
-def test_training_vocabularies_stay_too(tmp_path: Path, sample_data: Path) -> None:
-    pytest.importorskip("torch")
+def test_training_vocabularies_stay_too(tmp_path: Path, sample_data: Path, backend: str) -> None:
     state = with_zero_background(hollow(sample_data, "unidetector_partitioned"))
     path = _official(tmp_path / "a.pth", state)
-    model = _detector("torch", num_classes=60, vocabulary_sizes=(25, 60))
+    model = _detector(backend, num_classes=60, vocabulary_sizes=(25, 60))
     model.set_training_vocabularies([_given(25), _given(60)])
     report = load_weights(model, path)
     assert len(report.with_status("kept")) == 2
