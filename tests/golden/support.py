@@ -37,10 +37,20 @@ class Golden:
         self._manifest = json.loads((folder / "manifest.json").read_text())
         self._tools = _weights(root / "weights.py")
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The peer's tensors under the peer's names."""
+    def state(self, zero_background: bool = False) -> dict[str, np.ndarray]:
+        """The peer's tensors under the peer's names.
+
+        Args:
+            zero_background: zero the last column of each vocabulary of UniDetector.
+        """
         state = self._tools.golden_state(self._manifest, self.meta["seed"], self.meta.get("scale"))
-        assert self._tools.checksum(state) == self.meta["weights_crc32"]
+        key = "weights_crc32"
+        if zero_background:
+            key = "weights_crc32_zero_background"
+            for name in state:
+                if "zs_weights" in name:
+                    state[name][:, -1] = 0
+        assert self._tools.checksum(state) == self.meta[key]
         return state
 
     def __getitem__(self, key: str) -> np.ndarray:

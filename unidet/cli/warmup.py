@@ -94,9 +94,9 @@ def _prepare(
     from unidet.engine.setup import build_model, build_optimizer
     from unidet.engine.stepper import Stepper
 
-    names = _class_names(config)
-    model = build_model(config, names, backend=backend, device=device, seed=seed)
-    count = int(config.model.arguments.get("num_classes", len(names)))
+    datasets = _empty_datasets(config)
+    model = build_model(config, datasets, backend=backend, device=device, seed=seed)
+    count = int(config.model.arguments.get("num_classes", datasets[0].num_classes))
     training = _batch(model, config.data.batch_size, size, count, seed)
     predicted = sorted({1, config.evaluation.batch_size or config.data.batch_size})
     stepper = Stepper(
@@ -112,6 +112,26 @@ def _prepare(
         "micro_batches": [training] * config.train.accumulate,
         "predict_on": [_batch(model, images, size, count, seed) for images in predicted],
     }
+
+
+def _empty_datasets(config: Config) -> list[Any]:
+    """What decides the shape of a model: classes and, where it compares with text, any vectors."""
+    import numpy as np
+
+    from unidet.data import DetectionDataset
+    from unidet.models import model_spec
+
+    names = tuple(_class_names(config))
+    spec = model_spec(config.model.name)
+    vocabularies = list(dict.fromkeys(source.embeddings for source in config.data.train)) or [""]
+    length = {**spec.defaults, **config.model.arguments}.get("embedding_dim", 1024)
+    rows = np.ones((len(names), int(length)), np.float32)
+    datasets = []
+    for part, _ in enumerate(vocabularies if "vocabulary_sizes" in spec.accepts else [""]):
+        own = names if part == 0 else tuple(f"{name} {part}" for name in names)
+        ids = tuple(range(len(own)))
+        datasets.append(DetectionDataset("warm-up", [], own, ids, [], embeddings=rows))
+    return datasets
 
 
 def _class_names(config: Config) -> Sequence[str]:

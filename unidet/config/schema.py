@@ -30,8 +30,17 @@ class SourceConfig:
 
     annotations: str = option("", "annotation file, or the list of a VOC split")
     images: str = option("", "folder of the images")
+    format: str = option(
+        "", "form of these annotations; empty: data.format", choices=("", *DATA_FORMATS[:3])
+    )
     proposals: str = option(
-        "", "file of given boxes by image id (.json, .npz), for models named fast_rcnn_*"
+        "", "file of given boxes (.npz, .json, .pkl), for models named fast_rcnn_* and *_stage2_*"
+    )
+    embeddings: str = option(
+        "", "text embeddings of the classes (.npy), for models named unidetector_*"
+    )
+    frequencies: str = option(
+        "", "images of each class (_cat_info.json); classes in none are never drawn as negatives"
     )
     percent: float | None = option(
         None, "random share of the images, in percent", above=0, high=100

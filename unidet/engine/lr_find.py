@@ -106,8 +106,7 @@ def _prepare(
 ) -> tuple[Stepper, Iterator[Batch]]:
     seed = config.train.seed
     datasets = setup.load_datasets(config, "train", folder)
-    names = datasets[0].class_names
-    model = setup.build_model(config, names, backend=backend, device=device, seed=seed)
+    model = setup.build_model(config, datasets, backend=backend, device=device, seed=seed)
     if config.train.weights:
         setup.load_initial_weights(model, config.train.weights)
     loader = setup.build_loader(config, datasets, model, train=True, seed=seed)

@@ -42,8 +42,12 @@ def check_data(
             f"{names}: {sum(map(len, train_sets))} images, no boxes."
         )
     _check_proposals(config, train_sets, val_sets)
-    warnings = []
+    warnings: list[str] = []
     for dataset in val_sets:
+        if not dataset.num_boxes:
+            warnings.append(f"warning: {dataset.name} holds no boxes, so its metrics will be -1")
+        if _names_nothing(config) or _own_vocabulary(config, dataset):
+            continue
         label_categories(train_sets[0].class_names, dataset)
         strange = [n for n in dataset.class_names if n not in train_sets[0].class_names]
         if strange:
@@ -51,9 +55,24 @@ def check_data(
                 f"warning: the training data do not know the class {strange[0]!r} of "
                 f"{dataset.name}; classes are taken in their order"
             )
-        if not dataset.num_boxes:
-            warnings.append(f"warning: {dataset.name} holds no boxes, so its metrics will be -1")
     return warnings
+
+
+def _names_nothing(config: Config) -> bool:
+    """Whether the model tells objects from background and nothing more."""
+    from unidet.evaluation.run import OBJECT
+    from unidet.models import model_spec
+
+    arguments = {**model_spec(config.model.name).defaults, **config.model.arguments}
+    return tuple(arguments.get("class_names") or ()) == (OBJECT,)
+
+
+def _own_vocabulary(config: Config, dataset: DetectionDataset) -> bool:
+    """Whether the model detects the classes of a data set whatever it learns."""
+    from unidet.models import model_spec
+
+    accepts = model_spec(config.model.name).accepts
+    return "vocabulary_sizes" in accepts and dataset.embeddings is not None
 
 
 def _check_proposals(
@@ -82,13 +101,12 @@ def check_metrics(config: Config, val_sets: Sequence[DetectionDataset]) -> None:
     Raises:
         UserError: names the key.
     """
-    from unidet.evaluation.run import OBJECT, metric_names
+    from unidet.evaluation.run import metric_names
 
     evaluates, options = bool(val_sets), config.evaluation
-    objects_alone = tuple(config.model.arguments.get("class_names") or ()) == (OBJECT,)
     names = metric_names(
         val_sets[0].metric if evaluates else "coco",
-        class_agnostic=options.class_agnostic or objects_alone,
+        class_agnostic=options.class_agnostic or _names_nothing(config),
         max_detections=options.max_detections,
     )
     keys = {"train.best_metric": config.train.best_metric} if evaluates else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,15 @@ def load_datasets(config: Config, part: str, folder: Path) -> list[DetectionData
         folder: where generated scenes go when ``data.root`` is empty.
 
     Raises:
-        UserError: the data cannot be read, or the sets name different classes.
+        UserError: the data cannot be read, or the sets name different classes and the model has
+            no vocabulary for each.
     """
     from unidet.data.sources import load_dataset
+    from unidet.models import model_spec
 
     datasets = [load_dataset(spec) for spec in _specs(config, part, folder)]
+    if getattr(model_spec(config.model.name).constructor, "mixes_classes", False):
+        return datasets
     for other in datasets[1:]:
         if other.class_names != datasets[0].class_names:
             raise UserError(
@@ -75,30 +79,38 @@ def _specs(config: Config, part: str, folder: Path) -> list[dict[str, Any]]:
 
 def _source(config: Config, source: SourceConfig) -> dict[str, Any]:
     root = Path(config.data.root)
+    form = source.format or config.data.format
     spec: dict[str, Any] = {
-        "format": config.data.format,
+        "format": form,
         "annotations": root / source.annotations,
-        "images": root / source.images if source.images or config.data.format != "voc" else None,
+        "images": root / source.images if source.images or form != "voc" else None,
         "on_bad": config.data.on_bad,
         "percent": source.percent,
         "count": source.count,
         "subset_seed": source.subset_seed,
     }
-    if source.proposals:
-        spec["proposals"] = root / source.proposals
+    for key in ("proposals", "embeddings", "frequencies"):
+        if getattr(source, key):
+            spec[key] = root / getattr(source, key)
     if config.data.class_names:
         spec["class_names"] = config.data.class_names
     return spec
 
 
 def build_model(
-    config: Config, class_names: Sequence[str], *, backend: str, device: str, seed: int
+    config: Config,
+    datasets: Sequence[DetectionDataset],
+    *,
+    backend: str,
+    device: str,
+    seed: int,
 ) -> Any:
     """The model with fresh weights, frozen as the config says, on its device.
 
     Args:
         config: the run's config.
-        class_names: of the training data; they set ``num_classes`` where the config does not.
+        datasets: the training data; their classes set ``num_classes`` where the config does not,
+            and their text embeddings go into a model that compares with them.
         backend: "torch" or "jittor".
         device: "cpu" or "cuda".
         seed: of the fresh weights.
@@ -111,7 +123,13 @@ def build_model(
 
     arguments = dict(config.model.arguments)
     accepts = model_spec(config.model.name).accepts
-    if "num_classes" not in arguments:
+    class_names = datasets[0].class_names
+    open_vocabulary = "vocabulary_sizes" in accepts
+    if open_vocabulary:
+        arguments |= vocabulary_arguments(arguments, datasets)
+    elif "num_classes" not in accepts:
+        pass
+    elif "num_classes" not in arguments:
         arguments["num_classes"] = len(class_names)
         if "class_names" in accepts:
             arguments["class_names"] = tuple(class_names)
@@ -122,12 +140,63 @@ def build_model(
             f"Received {arguments['num_classes']!r}."
         )
     model = create_model(config.model.name, backend=backend, seed=seed, **arguments)
+    if open_vocabulary:
+        set_vocabularies(model, datasets)
     if config.train.freeze:
         try:
             nn.freeze(model, *config.train.freeze)
         except ValueError as error:
             raise ConfigError(f"Invalid value for `train.freeze`. {error}") from error
     return nn.to_device(model, check_device(device))
+
+
+def vocabulary_arguments(
+    given: Mapping[str, Any], datasets: Sequence[DetectionDataset]
+) -> dict[str, Any]:
+    """What the classes of the training data make of a model that compares with text.
+
+    Data sets of the same classes share one vocabulary; otherwise each has its own.
+
+    Raises:
+        ConfigError: the config sets these arguments itself.
+    """
+    for name in ("num_classes", "class_names", "vocabulary_sizes", "class_prior"):
+        if name in given:
+            raise ConfigError(
+                f"Invalid value for `model.arguments.{name}`. Expected no value, because the "
+                f"training data decide it. Received {given[name]!r}."
+            )
+    first = datasets[0]
+    if all(other.class_names == first.class_names for other in datasets):
+        return {"num_classes": first.num_classes, "class_names": first.class_names}
+    sizes = tuple(dataset.num_classes for dataset in datasets)
+    return {
+        "num_classes": max(sizes),
+        "vocabulary_sizes": sizes,
+        "class_names": first.class_names,
+    }
+
+
+def set_vocabularies(model: Any, datasets: Sequence[DetectionDataset]) -> None:
+    """Gives a model the text embeddings and class frequencies of its training data.
+
+    Raises:
+        ConfigError: a data set without embeddings, or embeddings of another length.
+    """
+    count = len(model.sizes)
+    embeddings = []
+    for i, dataset in enumerate(datasets[:count]):
+        if dataset.embeddings is None:
+            raise ConfigError(
+                f"Missing key `data.train.{i}.embeddings`. Expected the text embeddings of "
+                f"{dataset.name}, which `unidet embed` makes."
+            )
+        embeddings.append(dataset.embeddings)
+    try:
+        model.set_training_vocabularies(embeddings)
+    except ValueError as error:
+        raise ConfigError(f"Invalid value for `data.train.*.embeddings`. {error}") from None
+    model.set_image_counts([dataset.image_counts for dataset in datasets[:count]])
 
 
 def _is_count(value: Any) -> bool:

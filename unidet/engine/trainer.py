@@ -58,7 +58,7 @@ class Trainer:
         check_metrics(config, self.val_sets)
         self.warnings = check_data(config, self.train_sets, self.val_sets)
         self.model = setup.build_model(
-            config, self.train_sets[0].class_names, backend=backend, device=device, seed=seed
+            config, self.train_sets, backend=backend, device=device, seed=seed
         )
         self.loader = setup.build_loader(config, self.train_sets, self.model, train=True, seed=seed)
         self.val_loader = (

@@ -72,6 +72,39 @@ def evaluate_model(
     Raises:
         UserError: the classes of the model are not those of the data.
     """
+    with vocabulary_of(model, dataset):
+        return _evaluate(
+            model, loader, dataset, max_detections, class_names, class_agnostic, progress
+        )
+
+
+def vocabulary_of(model: Any, dataset: Any) -> Any:
+    """A context in which a model that compares with text detects the classes of a data set.
+
+    Args:
+        model: a model of either backend.
+        dataset: without ``embeddings``, or with another model, the context changes nothing.
+
+    Raises:
+        UserError: embeddings that do not fit the model.
+    """
+    if dataset.embeddings is None or not hasattr(model, "using_vocabulary"):
+        return contextlib.nullcontext()
+    try:
+        return model.using_vocabulary(dataset.class_names, dataset.embeddings)
+    except ValueError as error:
+        raise UserError(f"Invalid text embeddings of {dataset.name}. {error}") from None
+
+
+def _evaluate(
+    model: Any,
+    loader: Iterable[Batch],
+    dataset: Any,
+    max_detections: int | None,
+    class_names: Sequence[str] | None,
+    class_agnostic: bool,
+    progress: Callable[[int], None] | None,
+) -> EvaluationResult:
     results: list[dict[str, Any]] = []
     seen: set[int] = set()
     names = class_names if class_names is not None else getattr(model, "class_names", None)

@@ -39,6 +39,8 @@ class CLN(FasterRCNN):
     """
 
     family = "unidetector_cln"
+    #: Data sets of different classes may be mixed.
+    mixes_classes = True
     config_class = CLNConfig
     settings: CLNConfig
 

@@ -38,6 +38,8 @@ class OpenVocabulary(_Base):
     config_class = UniDetectorConfig
     #: ``forward`` wants to know which data set each image comes from.
     takes_dataset_ids = True
+    #: Data sets of different classes may be mixed.
+    mixes_classes = True
     settings: UniDetectorConfig
 
     def _build_network(self, c: Any) -> None:
@@ -160,9 +162,8 @@ class OpenVocabulary(_Base):
             )
         return rows
 
-    @contextmanager
-    def using_vocabulary(self, class_names: Sequence[str], embeddings: np.ndarray) -> Iterator[None]:
-        """Inside the block the model detects other classes; nothing of it is trained or saved.
+    def using_vocabulary(self, class_names: Sequence[str], embeddings: np.ndarray) -> Any:
+        """A context in which the model detects other classes; nothing of it is trained or saved.
 
         Args:
             class_names: one for each row.
@@ -172,7 +173,10 @@ class OpenVocabulary(_Base):
             ValueError: see :meth:`set_vocabulary`.
         """
         names = tuple(class_names)
-        rows = self._checked_rows(len(names), embeddings)
+        return self._guesting(names, self._checked_rows(len(names), embeddings))
+
+    @contextmanager
+    def _guesting(self, names: tuple[str, ...], rows: np.ndarray) -> Iterator[None]:
         columns = np.zeros((rows.shape[1], len(names) + 1), np.float32)
         columns[:, :-1] = rows.T
         earlier = (self.settings, self._guest)
