@@ -49,7 +49,8 @@ def open_scores(
     """
     scores = sigmoid(logits)
     if gamma is not None and class_prior is not None:
-        scores[:, :-1] *= prior_weights(class_prior, gamma)
+        weights = np.append(prior_weights(class_prior, gamma), np.float32(1))  # 1: the background
+        scores = scores * weights
     if beta is not None and proposal_scores is not None:
         quality = np.maximum(proposal_scores, 0).astype(np.float32)[:, None]
         scores = scores ** np.float32(beta) * quality ** np.float32(1 - beta)

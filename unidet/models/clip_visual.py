@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from unidet.backends import ops
 from unidet.models.clip import CLIPS, VisualTower
 
 #: Side of the input in pixels.
@@ -19,6 +20,8 @@ class CLIPVisual(VisualTower):
         super().__init__(
             arguments["vision_layers"], 64, RESOLUTION // _STRIDE, arguments["embed_dim"]
         )
+        #: Side of the only images that it takes.
+        self.image_resolution = RESOLUTION
         self.model_name = "clip_rn50_visual"
 
     @property
@@ -27,5 +30,14 @@ class CLIPVisual(VisualTower):
         return {"name": self.model_name, "arguments": {}}
 
     def forward(self, images: Any) -> dict[str, Any]:
-        """``features`` ``(N, 1024)`` of ``(N, 3, 224, 224)``."""
+        """``features`` ``(N, 1024)`` of ``(N, 3, 224, 224)``.
+
+        Raises:
+            ValueError: images of another size.
+        """
+        if tuple(ops.shape(images)[1:]) != (3, RESOLUTION, RESOLUTION):
+            raise ValueError(
+                f"Invalid value for `images`. Expected the shape (N, 3, {RESOLUTION}, "
+                f"{RESOLUTION}). Received {tuple(ops.shape(images))}."
+            )
         return {"features": super().forward(images)}

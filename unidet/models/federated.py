@@ -60,11 +60,8 @@ def draw_classes(
             drawn. The background, which may be drawn, changes nothing.
         generator: of the place.
     """
-    free = np.ones(size + 1, bool)
-    if counts is not None:
-        free[:-1] = counts > 0
-    free[present] = False
-    pool = np.flatnonzero(free)
+    known = np.ones(size, bool) if counts is None else np.asarray(counts) > 0
+    pool = np.setdiff1d(np.flatnonzero(np.append(known, True)), present)
     count = min(max(wanted - len(present), 0), len(pool))
     return generator.choice(pool, count, replace=False) if count else pool[:0]
 
