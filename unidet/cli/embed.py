@@ -77,9 +77,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        default=256,
+        default=128,
         metavar="N",
-        help="sentences at a time (default: 256)",
+        help="sentences at a time (default: 128)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.npy if it exists")

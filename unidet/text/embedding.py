@@ -39,7 +39,7 @@ class EmbeddingOptions:
     templates: tuple[str, ...] = TEMPLATES["unidetector"]
     clean: str = "official"
     normalise: str = "none"
-    batch_size: int = 256
+    batch_size: int = 128
 
     def __post_init__(self) -> None:
         check_templates(self.templates, "of the call")
