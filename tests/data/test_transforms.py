@@ -56,6 +56,12 @@ def test_flip_probability() -> None:
     assert 80 < count < 160
 
 
+def test_random_resize_draws_from_a_span() -> None:
+    resize = RandomResize(span=[40, 43])
+    drawn = {resize.draw(np.random.default_rng(i)) for i in range(60)}
+    assert drawn == {40, 41, 42, 43}
+
+
 def test_random_resize_scales_boxes() -> None:
     image, targets = marked()
     resize = RandomResize([40, 10, 60], max_size=75)
@@ -92,6 +98,8 @@ def test_clipping_drops_what_is_left_too_thin() -> None:
         ("horizontal_flip", {"p": 1.5}, "`p`"),
         ("random_resize", {}, "min_sizes"),
         ("random_resize", {"min_sizes": []}, "min_sizes"),
+        ("random_resize", {"span": [50, 40]}, "span"),
+        ("random_resize", {"span": [40, 50], "min_sizes": [60]}, "span"),
         ("color_jitter", {"contrast": 2}, "`contrast`"),
     ],
 )

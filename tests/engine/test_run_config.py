@@ -23,8 +23,7 @@ from unidet.config.yaml_io import parse
 from unidet.data import Preprocess, create_augmentation
 from unidet.engine.schedule import Span, scale
 from unidet.models import model_spec
-from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.retinanet_config import RetinaNetConfig
+from unidet.models.factory import CONFIGS
 
 BASE = {"model": {"name": "net"}, "data": {"format": "scenes"}}
 
@@ -197,10 +196,10 @@ def test_shipped_configs_fit_the_library(name: str) -> None:
     config = load_config(name)
     spec = model_spec(config.model.name)
     assert set(config.model.arguments) <= set(spec.accepts)
-    two_stage = config.model.name.startswith("faster_rcnn")
-    settings = FasterRCNNConfig if two_stage else RetinaNetConfig
-    arguments = {**spec.defaults, **config.model.arguments, "num_classes": 3}
-    Preprocess.from_dict(settings(**arguments).preprocess)
+    arguments = {**spec.defaults, **config.model.arguments}
+    if "num_classes" in spec.accepts:
+        arguments["num_classes"] = 3
+    Preprocess.from_dict(CONFIGS[spec.constructor](**arguments).preprocess)
     for augmentation in config.data.augmentations:
         create_augmentation(augmentation.name, augmentation.arguments)
     span = Span(total=config.train.epochs * 200, per_epoch=200)

@@ -97,9 +97,22 @@ class RandomResize:
     Args:
         min_sizes: the choices, in pixels, equally likely.
         max_size: limit of the longest side when the picture itself is resized.
+        span: first and last choice, with every whole number between, in place of ``min_sizes``.
     """
 
-    def __init__(self, min_sizes: Sequence[int], max_size: int | None = None) -> None:
+    def __init__(
+        self,
+        min_sizes: Sequence[int] = (),
+        max_size: int | None = None,
+        span: Sequence[int] | None = None,
+    ) -> None:
+        if span is not None:
+            if min_sizes or len(span) != 2 or not 0 < int(span[0]) <= int(span[1]):
+                raise ValueError(
+                    "Invalid value for `span`. Expected two rising sizes above 0 and no "
+                    f"`min_sizes`. Received {span!r}."
+                )
+            min_sizes = range(int(span[0]), int(span[1]) + 1)
         self.min_sizes = tuple(int(s) for s in min_sizes)
         self.max_size = max_size
         if not self.min_sizes or min(self.min_sizes) < 1:

@@ -111,7 +111,7 @@ def _clips() -> dict[str, ModelSpec]:
 
 
 #: What declares the types of a constructor's arguments.
-_CONFIGS: dict[Any, Any] = {
+CONFIGS: dict[Any, Any] = {
     RetinaNet: RetinaNetConfig,
     FasterRCNN: FasterRCNNConfig,
     FastRCNN: FasterRCNNConfig,
@@ -172,7 +172,7 @@ def create_model(
                 f"Invalid argument `{key}` for model {name}. Expected one of "
                 f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
             )
-    config = _CONFIGS.get(spec.constructor)
+    config = CONFIGS.get(spec.constructor)
     check_types(arguments, get_type_hints(config) if config else {})
     chosen = {**spec.defaults, **arguments}
     if isinstance(arguments.get("preprocess"), Mapping):
