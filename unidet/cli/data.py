@@ -1,4 +1,4 @@
-"""``unidet data``: checks, subsets, frequencies, conversion and generated scenes."""
+"""``unidet data``: checks, subsets, frequencies, conversion, generated scenes and vectors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = (
     "Check annotation files, draw subsets, count categories, convert VOC to COCO form, generate "
-    "scenes."
+    "scenes and text-like vectors of their classes."
 )
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds ``data`` and its five sub-commands."""
+    """Adds ``data`` and its sub-commands."""
     parser = subparsers.add_parser(
         "data", help="check, sample, convert or generate data", description=_DESCRIPTION
     )
@@ -28,6 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_frequencies(actions)
     _add_convert(actions)
     _add_scenes(actions)
+    _add_vectors(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         "frequencies": _frequencies,
         "convert": _convert,
         "scenes": _scenes,
+        "vectors": _vectors,
     }
     status: int = actions[args.data_command](args)
     return status
@@ -185,7 +187,37 @@ def _add_scenes(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="most objects in a picture (default 6)",
     )
+    parser.add_argument(
+        "--colours",
+        metavar="A,B",
+        help="make a class of each of these colours with each shape, among red, orange, yellow, "
+        "green, cyan, blue, purple, pink (default: shapes of any colour)",
+    )
+    parser.add_argument(
+        "--without",
+        metavar="A,B",
+        help='classes that never occur in pictures, such as "red disc"; the categories list them',
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier scenes in OUT")
+
+
+def _add_vectors(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "vectors",
+        help="make text-like vectors of class names",
+        description="Writes one vector for each category, the sum of random directions of its "
+        "words: a stand-in for text embeddings on generated scenes. Those of real names: unidet "
+        "embed.",
+    )
+    parser.add_argument("--data", required=True, metavar="ANN", help="COCO-form JSON file")
+    parser.add_argument("--dim", type=int, required=True, metavar="D", help="length of a vector")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the directions (default 0)"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="F.npy", help="array to write; F.json names its rows"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -305,7 +337,19 @@ def _scenes(args: argparse.Namespace) -> int:
         classes=SCENE_CLASSES if names is None else names,
         max_objects=args.max_objects,
         start=args.start,
+        colours=_names(args.colours) or (),
+        without=_names(args.without) or (),
         overwrite=args.overwrite,
     )
     print(f"Written: {path} ({args.count:,} images)")
+    return 0
+
+
+def _vectors(args: argparse.Namespace) -> int:
+    from unidet.data.coco import load_coco
+    from unidet.data.scene_vectors import write_vectors
+
+    names = load_coco(args.data, Path(args.data).parent).class_names
+    path = write_vectors(names, args.out, dim=args.dim, seed=args.seed, overwrite=args.overwrite)
+    print(f"Written: {path} ({len(names):,} names x {args.dim})")
     return 0

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from unidet.data.scene_colours import shade
+
 Rng = np.random.Generator
 
 
@@ -189,9 +191,19 @@ def shape_mask(rng: Rng, name: str, radius: float) -> np.ndarray:
     return mask.astype(bool)
 
 
-def paint(rng: Rng, mask: np.ndarray, below: np.ndarray) -> Patch:
-    """Gives a shape a surface that stands out from the mean colour ``below`` it."""
-    choices = [hsv_color(rng, (0.55, 1.0), (0.55, 1.0)) for _ in range(6)]
+def paint(rng: Rng, mask: np.ndarray, below: np.ndarray, colour: str | None = None) -> Patch:
+    """Gives a shape a surface that stands out from the mean colour ``below`` it.
+
+    Args:
+        rng: of the scene.
+        mask: ``(d, d)`` bool, the shape.
+        below: RGB.
+        colour: of :data:`unidet.data.scene_colours.PALETTE`; None: any.
+    """
+    if colour is None:
+        choices = [hsv_color(rng, (0.55, 1.0), (0.55, 1.0)) for _ in range(6)]
+    else:
+        choices = [shade(rng, colour) for _ in range(6)]
     color = max(choices[:3], key=lambda c: distance(c, below))
     if distance(color, below) < 45:
         color = max(choices, key=lambda c: distance(c, below))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from unidet.backends.random import stream
+from unidet.data.scene_colours import drawn_classes
 from unidet.data.scene_parts import (
     SHAPES,
     Patch,
@@ -36,7 +37,8 @@ class Scene:
     Attributes:
         image: ``(h, w, 3)`` uint8 RGB.
         boxes_xywh: ``(n, 4)`` float64 pixels, tight around what can be seen.
-        labels: ``(n,)`` int64, index into the classes asked for.
+        labels: ``(n,)`` int64, index into the classes asked for, or into
+            :func:`unidet.data.scene_colours.scene_class_names`.
         areas: ``(n,)`` float64, visible square pixels.
     """
 
@@ -53,6 +55,8 @@ def render_scene(
     size: tuple[int, int] = (240, 320),
     classes: Sequence[str] = SCENE_CLASSES,
     max_objects: int = 6,
+    colours: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> Scene:
     """Draws scene ``index``; the same arguments give the same pixels.
 
@@ -62,8 +66,12 @@ def render_scene(
         size: ``(h, w)`` in pixels, 64 or more.
         classes: which of ``SCENE_CLASSES`` occur.
         max_objects: between 1 and so many objects are tried; those without room are left out.
+        colours: of :data:`unidet.data.scene_colours.PALETTE`; with them a class is a colour and a
+            shape, without them objects have any colour.
+        without: class names that do not occur.
     """
     check_scene(size, classes)
+    drawn = drawn_classes(classes, colours, without)
     rng = stream(seed, "scene", index)
     h, w = size[0] * _FINER, size[1] * _FINER
     canvas = ground(rng, (h, w))
@@ -72,10 +80,12 @@ def render_scene(
     labels: list[int] = []
     whole: list[int] = []  # pixels of each object if nothing hid it
     for _ in range(int(rng.integers(1, max_objects + 1))):
-        label = int(rng.integers(len(classes)))
-        patch_mask = shape_mask(rng, classes[label], _radius(rng, min(h, w)))
+        label = drawn[int(rng.integers(len(drawn)))]
+        kind, shape = divmod(label, len(classes))
+        colour = colours[kind] if colours else None
+        patch_mask = shape_mask(rng, classes[shape], _radius(rng, min(h, w)))
         for _attempt in range(12):
-            if _place(rng, canvas, owner, patch_mask, whole):
+            if _place(rng, canvas, owner, patch_mask, whole, colour):
                 labels.append(label)
                 break
     image = _develop(rng, canvas, size)
@@ -115,6 +125,7 @@ def _place(
     owner: np.ndarray,
     mask: np.ndarray,
     whole: list[int],
+    colour: str | None,
 ) -> bool:
     """Tries one position; draws the object and returns True where it hides too little."""
     h, w = owner.shape
@@ -130,7 +141,7 @@ def _place(
     if any(s - c < (1 - MAX_HIDDEN) * n for s, c, n in zip(seen, covered, whole)):
         return False
     below = canvas[rows, columns][part].mean(axis=0)
-    patch = paint(rng, mask, below)
+    patch = paint(rng, mask, below, colour)
     _cast_shadow(rng, canvas, mask, top, left)
     _paste(canvas, patch, rows, columns, top, left)
     owner[rows, columns][part] = len(whole)

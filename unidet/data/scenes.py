@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from unidet.data.coco import read_json
 from unidet.data.images import write_image
+from unidet.data.scene_colours import drawn_classes, scene_class_names
 from unidet.data.scene_render import SCENE_CLASSES, Scene, check_scene, render_scene
 from unidet.errors import UserError
 
@@ -28,6 +29,8 @@ def generate_scenes(
     classes: Sequence[str] = SCENE_CLASSES,
     max_objects: int = 6,
     start: int = 0,
+    colours: Sequence[str] = (),
+    without: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
     """Writes ``OUT_DIR/images/*.jpg`` and ``OUT_DIR/annotations.json`` in COCO form.
@@ -43,6 +46,9 @@ def generate_scenes(
         classes: which of ``SCENE_CLASSES`` occur.
         max_objects: most objects in a scene.
         start: index of the first scene.
+        colours: with them a class is a colour and a shape, such as "red disc"; see
+            :data:`unidet.data.scene_colours.PALETTE`.
+        without: class names that do not occur in pictures; the categories list all.
         overwrite: replace scenes generated earlier; a folder with anything else in it is refused.
 
     Returns:
@@ -53,6 +59,7 @@ def generate_scenes(
     """
     out_dir = Path(out_dir)
     check_scene(size, classes)
+    drawn_classes(classes, colours, without)
     limits = {"count": (count, 1), "start": (start, 0), "max_objects": (max_objects, 1)}
     for name, (value, low) in limits.items():
         if value < low:
@@ -67,8 +74,14 @@ def generate_scenes(
         raise UserError(f"Cannot write {out_dir}: {error.strerror}.") from None
     try:
         (work / "images").mkdir()
-        indices = range(start, start + count)
-        content = _write_all(work / "images", indices, size, seed, classes, max_objects)
+        options = {
+            "size": size,
+            "classes": classes,
+            "max_objects": max_objects,
+            "colours": colours,
+            "without": without,
+        }
+        content = _write_all(work / "images", range(start, start + count), seed, options)
         text = json.dumps(content, separators=(",", ":"))
         (work / "annotations.json").write_text(text, encoding="utf-8")
         work.chmod(0o755)
@@ -94,12 +107,10 @@ def ensure_scenes(out_dir: str | Path, count: int, **options: Any) -> Path:
             if not annotations.exists():  # another process may have been first
                 raise
     given = {k: v.default for k, v in signature(generate_scenes).parameters.items()} | options
-    wanted = _recipe(
-        count, *(given[k] for k in ("size", "seed", "classes", "max_objects", "start"))
-    )
+    wanted = _recipe(count, given)
     info = read_json(annotations).get("info")
-    for key, value in wanted.items():
-        found = info.get(key) if isinstance(info, dict) else None
+    for key, value in {**_ABSENT, **wanted}.items():
+        found = info.get(key, _ABSENT.get(key)) if isinstance(info, dict) else None
         if found != value:
             raise UserError(
                 f"{annotations} holds other scenes. Expected {key} {value!r}. Received {found!r}. "
@@ -108,23 +119,17 @@ def ensure_scenes(out_dir: str | Path, count: int, **options: Any) -> Path:
     return annotations
 
 
-def _recipe(
-    count: int,
-    size: tuple[int, int],
-    seed: int,
-    classes: Sequence[str],
-    max_objects: int,
-    start: int,
-) -> dict[str, Any]:
+#: What scenes without these entries were made with.
+_ABSENT: dict[str, Any] = {"colours": [], "without": []}
+
+
+def _recipe(count: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """What tells one set of scenes from another, in JSON's types."""
-    return {
-        "count": count,
-        "size": list(size),
-        "seed": seed,
-        "classes": list(classes),
-        "max_objects": max_objects,
-        "start": start,
-    }
+    recipe: dict[str, Any] = {"count": count}
+    for key in ("size", "seed", "classes", "max_objects", "start"):
+        value = options[key]
+        recipe[key] = list(value) if key in ("size", "classes") else value
+    return recipe | {key: list(options[key]) for key in _ABSENT if options[key]}
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -154,20 +159,16 @@ def _swap(work: Path, out_dir: Path, overwrite: bool) -> None:
 
 
 def _write_all(
-    folder: Path,
-    indices: range,
-    size: tuple[int, int],
-    seed: int,
-    classes: Sequence[str],
-    max_objects: int,
+    folder: Path, indices: range, seed: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    height, width = options["size"]
     for index in indices:
-        scene = render_scene(seed, index, size=size, classes=classes, max_objects=max_objects)
+        scene = render_scene(seed, index, **options)
         name = f"{index:06d}.jpg"
         write_image(folder / name, scene.image, quality=92)
-        images.append({"id": index + 1, "file_name": name, "width": size[1], "height": size[0]})
+        images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
         for box, label, area in zip(scene.boxes_xywh, scene.labels, scene.areas):
             annotations.append(
                 {
@@ -179,12 +180,11 @@ def _write_all(
                     "iscrowd": 0,
                 }
             )
+    names = scene_class_names(options["classes"], options["colours"])
+    recipe = _recipe(len(indices), {**options, "seed": seed, "start": indices.start})
     return {
-        "info": {
-            "description": "Generated scenes",
-            **_recipe(len(indices), size, seed, classes, max_objects, indices.start),
-        },
+        "info": {"description": "Generated scenes", **recipe},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": i, "name": n} for i, n in enumerate(classes, start=1)],
+        "categories": [{"id": i, "name": n} for i, n in enumerate(names, start=1)],
     }
