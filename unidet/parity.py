@@ -78,12 +78,20 @@ def build(
     *,
     seed: int = 0,
 ) -> Any:
-    """A model by its config, with the arrays as weights or fresh ones of the seed."""
+    """A model by its config, with the arrays as weights or fresh ones of the seed.
+
+    A fresh model that compares with text gets random text embeddings, since it has none of its
+    own and would answer 0 for every class.
+    """
     name, arguments = model_config["name"], dict(model_config.get("arguments", {}))
     fresh = seed if arrays is None else None
     model = create_model(name, backend=backend, seed=fresh, **arguments)
     if arrays is not None:
         nn.load_arrays(model, arrays)
+    elif hasattr(model, "set_training_vocabularies"):
+        length = model.settings.embedding_dim
+        draw = stream(seed, "vocabulary")
+        model.set_training_vocabularies([draw.standard_normal((n, length)) for n in model.sizes])
     return model
 
 
@@ -175,14 +183,15 @@ def fixed_batch(
     Args:
         model: whose number of classes bounds the labels.
         images: how many; the second is smaller, so that padding takes part.
-        size: ``(h, w)`` of the first, in pixels.
+        size: ``(h, w)`` of the first, in pixels, unless the model takes one size only.
         seed: of everything.
     """
     rng = stream(seed, "parity")
-    height, width = size
+    side = getattr(model, "image_resolution", None)
+    height, width = size if side is None else (side, side)
     pixels = np.zeros((images, 3, height, width), np.float32)
     sizes, targets = [], []
-    labels = label_range(model)
+    dataset_ids = _dataset_ids(model, images)
     for index in range(images):
         h, w = (height, width) if index == 0 else (height * 3 // 4, width * 4 // 5)
         rows, columns = np.mgrid[0:h, 0:w].astype(np.float32)
@@ -198,17 +207,31 @@ def fixed_batch(
         pixels[index, :, :h, :w] += rng.normal(0, 0.1, (3, h, w)).astype(np.float32)
         corners = np.clip(np.array(boxes), 0, [w, h, w, h]).astype(np.float32)
         sizes.append((h, w))
-        targets.append(Targets(corners, rng.integers(*labels, len(boxes)).astype(np.int64)))
+        labels = rng.integers(*label_range(model, dataset_ids[index]), len(boxes))
+        targets.append(Targets(corners, labels.astype(np.int64)))
     scales = [(1.0, 1.0)] * images
     ids = list(range(1, images + 1))
     given = example_proposals(model, sizes)
-    return Batch(pixels, sizes, sizes, scales, targets, ids, [0] * images, given)
+    return Batch(pixels, sizes, sizes, scales, targets, ids, dataset_ids, given)
 
 
-def label_range(model: Any) -> tuple[int, int]:
-    """Lowest label that the model learns and one past the highest."""
+def _dataset_ids(model: Any, images: int) -> list[int]:
+    """Images of every data set in turn, for a model with a vocabulary for each."""
+    sizes = getattr(getattr(model, "settings", model), "vocabulary_sizes", ())
+    return [index % max(len(sizes), 1) for index in range(images)]
+
+
+def label_range(model: Any, dataset: int = 0) -> tuple[int, int]:
+    """Lowest label that the model learns and one past the highest.
+
+    Args:
+        model: of either backend.
+        dataset: which vocabulary, where the model has several.
+    """
     settings = getattr(model, "settings", model)
     count = int(getattr(settings, "num_classes", 1))
+    if sizes := getattr(settings, "vocabulary_sizes", ()):
+        count = sizes[dataset]
     # In some dialects slot 0 is the background and is never a target.
     background = getattr(settings, "background_slot", None)
     return (1 if background == 0 and count > 1 else 0), count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def _forward(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup |
         if given is not None and hasattr(model, "propose"):
             outputs = outputs_of(model, batch, like=like)
         elif recorded is None:
-            _hand_over(outputs.get("proposals", ()), "test", sink)
+            _hand_over(outputs, "test", sink)
         for index, found in enumerate(_predict(model, outputs, batch)):
             sink("detections", str(index), pack_detections(found))
 
@@ -116,7 +116,7 @@ def _losses(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | 
     if "proposals" not in outputs and hasattr(model, "propose"):
         outputs["proposals"] = model.propose(outputs, train=True)[0]
     if recorded is None:
-        _hand_over(outputs.get("proposals", ()), "train", sink)
+        _hand_over(outputs, "train", sink)
     losses = model.losses(outputs, batch.targets)
     total = None
     for value in losses.values():
@@ -137,9 +137,12 @@ def _losses(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | 
         )
 
 
-def _hand_over(proposals: Sequence[np.ndarray], mode: str, sink: Sink) -> None:
-    for index, boxes in enumerate(proposals):
-        sink("proposals", f"{mode}.{index}", boxes)
+def _hand_over(outputs: Mapping[str, Any], mode: str, sink: Sink) -> None:
+    """Proposals ``(n, 4)`` or, where they have scores, ``(n, 5)`` of each image."""
+    scores = outputs.get("proposal_scores")
+    for index, boxes in enumerate(outputs.get("proposals", ())):
+        rows = boxes if scores is None else np.column_stack([boxes, scores[index]])
+        sink("proposals", f"{mode}.{index}", rows)
 
 
 def _recorded_proposals(recorded: Lookup | None, mode: str, images: int) -> list[np.ndarray] | None:

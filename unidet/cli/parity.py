@@ -100,12 +100,14 @@ def _certificate(args: argparse.Namespace) -> Any:
 
 def _batch(args: argparse.Namespace, model: Any) -> Batch | None:
     """The photo as the model wants it; without boxes there are no losses to compare."""
+    from unidet.models.calling import example_proposals
     from unidet.visualization.draw import read_image
 
     if not args.image:
         return None
     batch = model.preprocess.batch([read_image(args.image)])
     batch.targets = []
+    batch.proposals = example_proposals(model, batch.image_sizes)
     return batch
 
 

@@ -50,7 +50,8 @@ def example_proposals(model: Any, image_sizes: Sequence[tuple[int, int]]) -> lis
         image_sizes: ``(height, width)`` of each image in pixels of the input.
 
     Returns:
-        ``(34, 4)`` float32 of each image; an empty list for a model that needs none.
+        ``(34, 5)`` float32 of each image, with falling scores; an empty list for a model that
+        needs none.
     """
     if not getattr(model, "needs_proposals", False):
         return []
@@ -61,4 +62,6 @@ def example_proposals(model: Any, image_sizes: Sequence[tuple[int, int]]) -> lis
         for column in range(steps - 1)
     ]
     shares = np.array(corners, np.float32)
-    return [shares * np.array([w, h, w, h], np.float32) for h, w in image_sizes]
+    scores = np.linspace(0.9, 0.1, len(shares), dtype=np.float32)[:, None]
+    sides = [np.array([w, h, w, h], np.float32) for h, w in image_sizes]
+    return [np.hstack([shares * own, scores]) for own in sides]
