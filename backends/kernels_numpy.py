@@ -83,15 +83,16 @@ def soft_nms(
         kept_scores.append(left[best])
         index, left = np.delete(index, best), np.delete(left, best)
         iou = overlaps(boxes[chosen], areas[chosen], boxes[index], areas[index])
-        left = _decayed(left, np.where(iou > 0, iou, real(0)), real(threshold), sigma, method)
+        left = decayed(left, np.where(iou > 0, iou, real(0)), real(threshold), sigma, method)
         alive = left >= lowest
         index, left = index[alive], left[alive]
     return np.asarray(kept, np.int64), np.asarray(kept_scores, scores.dtype)
 
 
-def _decayed(
+def decayed(
     scores: np.ndarray, iou: np.ndarray, threshold: np.floating, sigma: float, method: str
 ) -> np.ndarray:
+    """Scores after meeting a kept box with these overlaps."""
     if method == "gaussian":
         wide = iou.astype(np.float64)
         return scores * np.exp(-(wide * wide) / sigma).astype(scores.dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unidet.backends import kernels
+from unidet.backends.kernels_shared import shared_soft_nms
 from unidet.models.box_coder import BoxCoder
 from unidet.models.boxes import clip_boxes
 from unidet.models.two_stage_targets import ClassRows
@@ -65,17 +66,18 @@ class RoIPostProcess:
             scale: ``(sy, sx)``, size of the input over size of the original.
             class_names: names of the labels.
         """
-        boxes, scores, labels = self._candidates(scores, deltas, proposals)
-        boxes = clip_boxes(boxes, *image_size)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        keep = np.isfinite(boxes).all(axis=1) & (sides >= self.min_side).all(axis=1)
-        boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
         factor = np.array([*scale[::-1], *scale[::-1]], np.float32)
-        if self.rescale == "before_nms":
-            boxes = boxes / factor
-        kept, scores = self._suppress(boxes, scores, labels)
-        kept, scores = kept[: self.max_detections], scores[: self.max_detections]
-        boxes, labels = boxes[kept], labels[kept]
+        before = factor if self.rescale == "before_nms" else np.float32(1)
+        if self.rows.groups == 1 and self.soft_nms is not None:
+            boxes, keep = self._usable(self.coder.decode(deltas, proposals), image_size, before)
+            boxes, scores, labels = self._suppress_shared(boxes[keep], scores[keep])
+        else:
+            boxes, scores, labels = self._candidates(scores, deltas, proposals)
+            boxes, keep = self._usable(boxes, image_size, before)
+            boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+            kept, scores = self._suppress(boxes, scores, labels)
+            kept, scores = kept[: self.max_detections], scores[: self.max_detections]
+            boxes, labels = boxes[kept], labels[kept]
         if self.rescale == "after_nms":
             boxes = boxes / factor
         if self.drop_empty:
@@ -88,21 +90,50 @@ class RoIPostProcess:
             class_names,
         )
 
+    def _usable(
+        self, boxes: np.ndarray, image_size: tuple[int, int], factor: np.ndarray | np.float32
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes within the image, divided by ``factor``, and which of them count."""
+        boxes = clip_boxes(boxes, *image_size)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        keep = np.isfinite(boxes).all(axis=1) & (sides >= self.min_side).all(axis=1)
+        return boxes / factor, keep
+
+    def _above(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the labels ``(R, K)``, and which of them exceed the threshold."""
+        rows = self.rows
+        foreground = scores[:, rows.first : rows.first + self.num_labels]
+        good = foreground > self.score_threshold  # false for NaN
+        slot = rows.background - rows.first
+        if slot in range(self.num_labels):  # the background's place among the labels
+            good = good & (np.arange(self.num_labels) != slot)
+        return foreground, good
+
     def _candidates(
         self, scores: np.ndarray, deltas: np.ndarray, proposals: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = self.rows
-        foreground = scores[:, rows.first : rows.first + self.num_labels]
-        good: np.ndarray = foreground > self.score_threshold  # false for NaN
-        if rows.background - rows.first in range(self.num_labels):
-            good[:, rows.background - rows.first] = False  # a slot among the labels
+        foreground, good = self._above(scores)
         which, labels = np.nonzero(good)
-        if rows.groups == 1:  # decoded once, not once for each class
-            boxes = self.coder.decode(deltas, proposals)[which]
-        else:
-            groups = deltas.reshape(len(deltas), rows.groups, 4)
-            boxes = self.coder.decode(groups[which, rows.group(labels)], proposals[which])
+        groups = deltas.reshape(len(deltas), rows.groups, 4)
+        boxes = self.coder.decode(groups[which, rows.group(labels)], proposals[which])
         return boxes, foreground[which, labels], labels
+
+    def _suppress_shared(
+        self, boxes: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Soft NMS where all classes of a proposal have one box."""
+        foreground, good = self._above(scores)
+        rows, labels, values = shared_soft_nms(
+            boxes,
+            np.where(good, foreground, np.float32(-np.inf)),
+            iou_threshold=self.nms_iou,
+            sigma=self.soft_sigma,
+            score_threshold=self.soft_min_score,
+            method=str(self.soft_nms),
+            limit=self.max_detections,
+        )
+        return boxes[rows], values, labels
 
     def _suppress(
         self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
