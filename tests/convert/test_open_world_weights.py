@@ -19,11 +19,13 @@ from tests.convert.open_world import (
     write_torchscript,
 )
 from unidet import load_weights
-from unidet.backends import nn
+from unidet.backends import nn, ops
 from unidet.checkpoint import Checkpoint, write_checkpoint
+from unidet.cli.main import main
 from unidet.engine.setup import load_initial_weights
 from unidet.errors import UserError
 from unidet.models import create_model
+from unidet.parity import fixed_batch
 from unidet.weights_convert import digest, write_safetensors, write_torch
 from unidet.weights_convert.families import detector_start
 
@@ -233,3 +235,26 @@ def test_training_vocabularies_stay_too(tmp_path: Path, sample_data: Path, backe
     assert len(report.with_status("kept")) == 2
     own = nn.state_arrays(model)["head.text_embeddings_1"]
     assert np.array_equal(own[:, :-1], _given(60).T)
+
+
+def test_the_visual_tower_by_itself(backend: str) -> None:
+    model = create_model("clip_rn50_visual", backend=backend)
+    batch = fixed_batch(model, images=1)
+    assert batch.images.shape == (1, 3, 224, 224)
+    like = next(iter(nn.parameters(model).values()))
+    with ops.no_grad():
+        features = ops.to_numpy(model(ops.asarray(batch.images, like=like))["features"])
+    assert features.shape == (1, 1024) and np.isfinite(features).all() and features.std() > 0
+    with pytest.raises(ValueError, match=r"224, 224\)\. Received \(1, 3, 224, 223\)"):
+        model(ops.asarray(batch.images[..., :223], like=like))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_certified_says_so(
+    tmp_path: Path, sample_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_torch(tmp_path / "a.pt", _clip(sample_data))
+    command = ["convert", "import", str(tmp_path / "a.pt"), str(tmp_path / "b.safetensors")]
+    assert main([*command, "--certify"]) == 2
+    assert "reads texts too" in capsys.readouterr().err
+    assert (tmp_path / "b.safetensors").exists()
