@@ -15,14 +15,23 @@ from unidet.config.yaml_io import dump, parse
 from unidet.errors import suggestion
 
 
-def shipped() -> tuple[str, ...]:
-    """Names of the configs that come with unidet."""
+#: How shipped files begin that hold a recipe of several runs (``unidet.recipes``), not a run.
+RECIPE = "recipe_"
+
+
+def shipped(*, recipes: bool = False) -> tuple[str, ...]:
+    """Names of the configs, or of the recipes, that come with unidet."""
     files = resources.files("unidet.configs").iterdir()
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
+    names = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    return tuple(name for name in names if name.startswith(RECIPE) == recipes)
 
 
-def read_text(name_or_path: str | Path) -> tuple[str, str]:
+def read_text(name_or_path: str | Path, *, recipes: bool = False) -> tuple[str, str]:
     """Text and display name of a shipped config or of a file.
+
+    Args:
+        name_or_path: a YAML file, or the bare name of a shipped one.
+        recipes: bare names are those of recipes.
 
     Raises:
         ConfigError: neither a file nor the name of a shipped config.
@@ -34,7 +43,7 @@ def read_text(name_or_path: str | Path) -> tuple[str, str]:
             return path.read_text(encoding="utf-8"), name
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"Cannot read config {name}: {error}.") from error
-    known = shipped()
+    known = shipped(recipes=recipes)
     bare = name.removesuffix(".yaml")
     if bare in known:
         text = resources.files("unidet.configs").joinpath(f"{bare}.yaml").read_text("utf-8")
@@ -66,7 +75,7 @@ def from_mapping(values: Any, origin: str = "the config", overrides: Iterable[st
     values = copy.deepcopy(values)
     for override in overrides:
         source = f"--set {override}"
-        _apply(values, override, source)
+        apply_override(values, override, source)
         config = build(Config, values, source)
     check(config, origin)
     return config
@@ -98,7 +107,17 @@ def _shown(default: Any) -> str:
     return str(list(default)) if isinstance(default, tuple) else str(default) or '""'
 
 
-def _apply(values: Any, override: str, source: str) -> None:
+def apply_override(values: Any, override: str, source: str) -> None:
+    """Sets one key of nested dicts and lists.
+
+    Args:
+        values: changed in place.
+        override: ``key=value`` with a dotted key; the value is YAML.
+        source: where it comes from, for messages.
+
+    Raises:
+        ConfigError: no ``key=value``, or a key that cannot hold a value.
+    """
     path, equals, text = override.partition("=")
     parts = path.strip().split(".")
     if not equals or not all(parts):
