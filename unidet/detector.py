@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unidet.backends import nn, ops
 from unidet.backends.registry import backend_of
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from unidet.data.preprocess import Preprocess
+from unidet.data.proposals import placed
 from unidet.errors import UserError
 from unidet.models import create_model, model_spec
 from unidet.models.calling import outputs_of
-from unidet.structures import Detections
+from unidet.structures import Batch, Detections
 from unidet.visualization.draw import read_image
+
+if TYPE_CHECKING:
+    from unidet.text.embedding import Progress
 
 DEVICES = ("cpu", "cuda")
 
@@ -38,6 +42,19 @@ def check_detects(name: str, source: str) -> None:
         )
 
 
+def check_vocabulary(model: Any) -> None:
+    """Refuses a model that classifies by text and has no text vectors yet.
+
+    Raises:
+        UserError: all its vectors are zero, as after the import of a backbone.
+    """
+    if hasattr(model, "using_vocabulary") and not ops.to_numpy(model.head.text()).any():
+        raise UserError(
+            "Missing vocabulary. Expected text vectors of the classes to find: set_vocabulary, "
+            "--classes or --embeddings gives them. Received a model whose vectors are all zero."
+        )
+
+
 class Detector:
     """Finds objects in photos with the model of a native checkpoint.
 
@@ -46,20 +63,29 @@ class Detector:
         class_names: name of each label.
         preprocess: how a photo becomes an input.
         backend: name of the framework.
+        device: where it computes.
+        first_stage: the detector whose boxes the model classifies, or None.
 
     Args:
         checkpoint: a file that unidet wrote.
         backend: ``"torch"`` or ``"jittor"``; see :func:`unidet.backends.resolve`.
         device: ``"cpu"`` or ``"cuda"``.
+        first_stage: for a model that classifies given boxes: a checkpoint, or a detector, that
+            finds them; its detections if it has one class, else its network's proposals.
 
     Raises:
-        UserError: no checkpoint of unidet, of a model that finds no boxes, or weights that do not
-            fit their own config.
+        UserError: no checkpoint of unidet, of a model that finds no boxes, weights that do not
+            fit their own config, or a first stage for a model that takes none.
         BackendNotAvailableError: the framework is not installed.
     """
 
     def __init__(
-        self, checkpoint: str | Path, backend: str | None = None, device: str = "cpu"
+        self,
+        checkpoint: str | Path,
+        backend: str | None = None,
+        device: str = "cpu",
+        *,
+        first_stage: str | Path | Detector | None = None,
     ) -> None:
         if device not in DEVICES:
             raise ValueError(
@@ -75,7 +101,10 @@ class Detector:
             nn.to_device(model, device),
             Preprocess.from_dict(content.preprocess) if content.preprocess else None,
             content.class_names or None,
+            device,
         )
+        if first_stage is not None:
+            self.set_first_stage(first_stage)
 
     @classmethod
     def from_model(
@@ -84,6 +113,7 @@ class Detector:
         *,
         preprocess: Preprocess | None = None,
         class_names: Sequence[str] | None = None,
+        first_stage: str | Path | Detector | None = None,
     ) -> Detector:
         """A detector around a model that is already in memory; the model stays shared.
 
@@ -91,20 +121,133 @@ class Detector:
             model: a model of either backend.
             preprocess: the model's own by default.
             class_names: the model's own by default.
+            first_stage: see :class:`Detector`.
         """
         detector = cls.__new__(cls)
-        detector._attach(model, preprocess, class_names)
+        detector._attach(model, preprocess, class_names, "cpu")
+        if first_stage is not None:
+            detector.set_first_stage(first_stage)
         return detector
 
     def _attach(
-        self, model: Any, preprocess: Preprocess | None, class_names: Sequence[str] | None
+        self,
+        model: Any,
+        preprocess: Preprocess | None,
+        class_names: Sequence[str] | None,
+        device: str,
     ) -> None:
         self.model = model
+        self.device = device
+        self.first_stage: Detector | None = None
         self.backend = backend_of(model)
         self.preprocess = preprocess if preprocess is not None else model.preprocess
         names = class_names or getattr(model, "class_names", None)
         self.class_names: tuple[str, ...] | None = tuple(names) if names else None
         model.eval()
+
+    def set_first_stage(self, first_stage: str | Path | Detector) -> None:
+        """Makes the model classify what another detector finds.
+
+        Args:
+            first_stage: a checkpoint, or a detector.
+
+        Raises:
+            UserError: the model finds its boxes itself, or the other one offers none.
+        """
+        if not getattr(self.model, "needs_proposals", False):
+            raise UserError(
+                "Invalid value for `first_stage`. Expected none, because "
+                f"{self.model.config['name']} finds its boxes itself. Received one."
+            )
+        from unidet.evaluation.propose import choose_stage
+
+        origin = "" if isinstance(first_stage, Detector) else f" {first_stage}"
+        if not isinstance(first_stage, Detector):
+            first_stage = Detector(first_stage, backend=self.backend, device=self.device)
+        try:
+            choose_stage(first_stage.model)
+        except UserError:
+            raise UserError(
+                f"Invalid first stage{origin}. Expected a model of one class or with a region "
+                f"proposal network. Received {first_stage.model.config['name']} with "
+                f"{len(first_stage.class_names or ()) or 'several'} classes."
+            ) from None
+        self.first_stage = first_stage
+
+    def set_vocabulary(
+        self,
+        class_names: Sequence[str],
+        embeddings: np.ndarray | str | Path | Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        clip: str | Path | None = None,
+        templates: str | Path = "unidetector",
+        clean: str = "official",
+        bpe: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Makes the model find other classes; its weights stay.
+
+        Vectors that CLIP computes are kept in the folder of ``UNIDET_CACHE`` (by default the
+        user's cache folder), so that a name costs its time once.
+
+        Args:
+            class_names: what to find, each name once.
+            embeddings: ``(C, D)`` numbers in the order of the names, a table from name to vector,
+                or a ``.npy`` of ``unidet embed``, of which the named rows are picked.
+            clip: checkpoint of the CLIP whose image tower the model has, which makes the vectors
+                in place of ``embeddings``; that of ``UNIDET_CLIP`` by default.
+            templates: sentences that CLIP reads: a named set or a file.
+            clean: how names become text: a key of :data:`unidet.text.names.CLEANING`.
+            bpe: CLIP's file of merges, where it is neither installed nor named by ``UNIDET_BPE``.
+            progress: told how many sentences of how many are done.
+
+        Raises:
+            UserError: the model's classes are fixed, neither or both sources, names that occur
+                twice or have no vector, or a file that does not fit.
+            ValueError: vectors of another number or length than names and model have.
+        """
+        from unidet.text.lookup import checked_names, find_vectors
+
+        if not hasattr(self.model, "using_vocabulary"):
+            raise UserError(
+                "Invalid model. Expected one that classifies by text, such as "
+                f"unidetector_e2e_r50_c4. Received {self.model.config['name']}, whose classes are "
+                "fixed."
+            )
+        names = checked_names(class_names)
+        vectors = find_vectors(
+            names,
+            embeddings,
+            length=self.model.settings.embedding_dim,
+            clip=clip,
+            templates=templates,
+            clean=clean,
+            vocabulary=bpe,
+            backend=self.backend,
+            device=self.device,
+            progress=progress,
+        )
+        self.model.set_vocabulary(names, vectors)
+        self.class_names = names
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Writes a checkpoint of the model as it is, with the classes that it finds now.
+
+        Args:
+            path: destination.
+            overwrite: replace an existing file.
+
+        Raises:
+            UserError: the file exists, or its folder does not.
+            RunFailedError: the disk refused the write.
+        """
+        content = Checkpoint(
+            nn.state_arrays(self.model),
+            self.model.config,
+            self.class_names or (),
+            self.preprocess.to_dict(),
+        )
+        write_checkpoint(path, content, overwrite=overwrite)
 
     def __call__(
         self,
@@ -123,7 +266,8 @@ class Detector:
             of them for a list of images.
 
         Raises:
-            UserError: an image that cannot be read.
+            UserError: an image that cannot be read, a model that classifies given boxes without a
+                first stage, or one that classifies by text without a vocabulary.
             ValueError: a threshold outside [0, 1].
         """
         if not 0 <= score_threshold <= 1:
@@ -142,8 +286,25 @@ class Detector:
         for image in images:
             yield self._detect(read_image(image), score_threshold)
 
+    def _propose(self, pixels: np.ndarray, batch: Batch) -> list[np.ndarray]:
+        """What the first stage finds, in pixels of the input: as if it came from a file."""
+        from unidet.evaluation.propose import choose_stage, propose
+
+        first = self.first_stage
+        if first is None:
+            raise UserError(
+                f"Missing first stage. Expected `first_stage` or --proposals-from, because "
+                f"{self.model.config['name']} classifies boxes that another model finds."
+            )
+        own = first.preprocess.batch([pixels])
+        rows = propose(first.model, [own], stage=choose_stage(first.model))[0]
+        return [placed(rows, batch.original_sizes[0], batch.image_sizes[0], batch.scales[0])]
+
     def _detect(self, pixels: np.ndarray, score_threshold: float) -> Detections:
+        check_vocabulary(self.model)
         batch = self.preprocess.batch([pixels])
+        if getattr(self.model, "needs_proposals", False):
+            batch.proposals = self._propose(pixels, batch)
         with ops.no_grad():
             outputs = outputs_of(self.model, batch)
             found = self.model.predict(outputs, batch)[0]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.cli.vocabulary import add_scoring_options
+
 if TYPE_CHECKING:
     from unidet.data import DetectionDataset
     from unidet.detector import Detector
-    from unidet.evaluation import CocoScores, EvaluationResult
+    from unidet.evaluation import EvaluationResult
 
 
 def add_parser(subparsers: Any) -> None:
@@ -101,10 +103,32 @@ def add_parser(subparsers: Any) -> None:
         help="given boxes (.json, .npz, .pkl), for models that classify them",
     )
     parser.add_argument("--check-results", metavar="F", help="check this file in place of a model")
+    group = parser.add_argument_group("open vocabulary, for detectors that classify by text")
+    group.add_argument(
+        "--embeddings",
+        metavar="F.npy",
+        help="text vectors of the classes of the data, in the order of their ids, of unidet embed; "
+        "the detector then finds these classes",
+    )
+    add_scoring_options(group)
+    group.add_argument(
+        "--gamma",
+        type=float,
+        metavar="G",
+        help="calibration: probability * N ** -G over the mean of that for all classes, with N of "
+        "--class-prior (published: 0.6)",
+    )
+    group.add_argument(
+        "--class-prior",
+        metavar="F",
+        help="detections of each class in a first pass: its --results, a JSON list of counts, or "
+        "raw results of UniDetector's own tools (.pkl)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    from unidet.cli.eval_files import check, recall
     from unidet.errors import UserError
     from unidet.outputs import check_output
 
@@ -114,12 +138,16 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.pictures, folder=True)
     if not args.data:
         raise UserError("Missing option --data. Expected the annotation file.")
-    if args.check_results:
-        return _check(args)
-    if not args.checkpoint:
+    if not args.check_results and not args.checkpoint:
         raise UserError("Missing argument CHECKPOINT. Expected a checkpoint of unidet.")
-    if Path(args.checkpoint).suffix in (".npz", ".pkl", ".json"):
-        return _recall(args)
+    if args.check_results or Path(args.checkpoint).suffix in (".npz", ".pkl", ".json"):
+        for option in ("embeddings", "max_proposals", "beta", "class_prior"):
+            if getattr(args, option) is not None:
+                raise UserError(
+                    f"Invalid option --{option.replace('_', '-')}. Expected it with a checkpoint. "
+                    f"Received the file {args.check_results or args.checkpoint}."
+                )
+        return check(args) if args.check_results else recall(args)
     if args.only_classes:
         raise UserError("Invalid option --only-classes. Expected it with a file of proposals.")
     if not args.images and args.format != "voc":
@@ -128,6 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
+    from unidet.cli.vocabulary import check_scoring_numbers
     from unidet.errors import UserError
 
     for option, value, low in (
@@ -145,107 +174,39 @@ def _check_numbers(args: argparse.Namespace) -> None:
             f"Invalid value for `--score-threshold`. Expected a number in [0, 1]. "
             f"Received {args.score_threshold}."
         )
-
-
-def _check(args: argparse.Namespace) -> int:
-    from unidet.evaluation import (
-        check_results,
-        evaluate_coco,
-        evaluate_lvis,
-        read_results,
-        score_boxes,
-    )
-    from unidet.evaluation.proposals import limits_up_to
-    from unidet.evaluation.run import default_limit
-
-    truth = read_results(args.data)
-    _check_truth(args.data, truth)
-    results = read_results(args.check_results)
-    limit = args.max_detections or default_limit(args.format, class_agnostic=args.class_agnostic)
-    report = check_results(results, truth, max_per_image=limit)
-    print(report.text())
-    if report.ok and truth.get("annotations"):
-        if args.class_agnostic:
-            scores = score_boxes(truth, results, limits=limits_up_to(limit))
-        elif args.format == "lvis":
-            scores = evaluate_lvis(truth, results, max_detections=limit)
-        else:
-            scores = evaluate_coco(truth, results)
-        _show(args, scores, {"per_class": scores.per_class})
-    return 0 if report.ok else 1
-
-
-def _recall(args: argparse.Namespace) -> int:
-    """The recall of a file of proposals."""
-    from unidet.data.proposals import read_proposals
-    from unidet.data.sources import load_dataset
-    from unidet.errors import UserError, suggestion
-    from unidet.evaluation import evaluate_proposals
-    from unidet.evaluation.proposals import LIMITS, limits_up_to
-
-    images = args.images or (None if args.format == "voc" else Path(args.data).parent)
-    dataset = load_dataset({"format": args.format, "annotations": args.data, "images": images})
-    chosen = None
-    if args.only_classes:
-        names = [name.strip() for name in args.only_classes.split(",") if name.strip()]
-        known = [name.strip() for name in dataset.class_names]
-        for name in names:
-            if name not in known:
-                raise UserError(
-                    f"Invalid value for `--only-classes`. Expected classes of {dataset.name}. "
-                    f"Received {name!r}.{suggestion(name, known)}"
-                )
-        chosen = [i for i, name in zip(dataset.category_ids, known) if name in names]
-    rows = read_proposals(args.checkpoint, dataset)
-    scores = evaluate_proposals(
-        dataset.to_coco(),
-        dict(zip((record.id for record in dataset.images), rows)),
-        limits=limits_up_to(args.max_detections or LIMITS[-1]),
-        category_ids=chosen,
-    )
-    _show(args, scores, {"proposals": str(args.checkpoint), "data": str(args.data)})
-    return 0
-
-
-def _show(args: argparse.Namespace, scores: CocoScores, more: dict[str, Any]) -> None:
-    print(scores.table)
-    if args.json:
-        _write_json(args.json, {**more, "metrics": scores.metrics})
-
-
-def _check_truth(path: str, truth: Any) -> None:
-    from unidet.errors import UserError
-
-    whole = isinstance(truth, dict) and all(
-        isinstance(truth.get(key), list)
-        and all(isinstance(entry, dict) and "id" in entry for entry in truth[key])
-        for key in ("images", "categories")
-    )
-    if not whole:
+    check_scoring_numbers(args)
+    if args.gamma is not None and not 0 <= args.gamma < math.inf:
         raise UserError(
-            f"Invalid annotations {path}. Expected an object with images and categories, lists of "
-            "objects that have an id."
+            f"Invalid value for `--gamma`. Expected a number of 0 or more. Received {args.gamma}."
         )
+    if (args.gamma is None) != (args.class_prior is None):
+        given, missing = "--gamma", "--class-prior"
+        if args.gamma is None:
+            given, missing = missing, given
+        raise UserError(f"Missing option {missing}. Expected it with {given}.")
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from unidet.cli.eval_files import write_json
     from unidet.data import Loader
     from unidet.data.sources import load_dataset
-    from unidet.detector import Detector
-    from unidet.errors import UserError
+    from unidet.detector import Detector, check_vocabulary
     from unidet.evaluation import CocoScores, evaluate_model, write_results
+    from unidet.evaluation.class_prior import read_class_prior
 
     spec = {"format": args.format, "annotations": args.data, "images": args.images}
-    dataset = load_dataset({**spec, "proposals": args.proposals})
+    dataset = load_dataset({**spec, "proposals": args.proposals, "embeddings": args.embeddings})
+    prior = read_class_prior(args.class_prior, dataset) if args.class_prior else None
     dataset.check_files()
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
-    if not args.class_agnostic:
-        _check_classes(detector, dataset)
-    if getattr(detector.model, "needs_proposals", False) and not dataset.proposals:
-        raise UserError(
-            f"Missing option --proposals. Expected a file of given boxes, which {args.checkpoint} "
-            "does not make itself."
-        )
+    _check_proposals(args, detector, dataset)
+    scoring = _scoring(args, detector, dataset, prior)
+    if args.embeddings:
+        _warn_of_no_boxes(dataset)
+    else:
+        check_vocabulary(detector.model)
+        if not args.class_agnostic:
+            _check_classes(detector, dataset)
     loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
     with Progress(len(dataset)) as progress:
         result = evaluate_model(
@@ -253,7 +214,8 @@ def _evaluate(args: argparse.Namespace) -> int:
             loader,
             dataset,
             max_detections=args.max_detections,
-            class_names=detector.class_names,
+            class_names=None if args.embeddings else detector.class_names,
+            scoring=scoring,
             class_agnostic=args.class_agnostic,
             progress=progress,
         )
@@ -265,7 +227,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.results:
         write_results(args.results, result.results)
     if args.json:
-        _write_json(args.json, _summary(args, detector, result))
+        write_json(args.json, _summary(args, detector, result))
     if args.pictures:
         _pictures(args, dataset, result)
     return 0
@@ -280,10 +242,7 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
         print("the checkpoint tells no classes apart: boxes alone are scored", file=sys.stderr)
         return
     label_categories(names, dataset)
-    if not dataset.num_boxes:
-        print(
-            f"warning: {dataset.name} holds no boxes, so every metric will be -1", file=sys.stderr
-        )
+    _warn_of_no_boxes(dataset)
     missing = [name for name in dataset.class_names if names and name not in names]
     if missing:
         print(
@@ -291,6 +250,73 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
             "in their order",
             file=sys.stderr,
         )
+
+
+def _warn_of_no_boxes(dataset: DetectionDataset) -> None:
+    if not dataset.num_boxes:
+        print(
+            f"warning: {dataset.name} holds no boxes, so every metric will be -1", file=sys.stderr
+        )
+
+
+def _check_proposals(
+    args: argparse.Namespace, detector: Detector, dataset: DetectionDataset
+) -> None:
+    from unidet.errors import UserError
+
+    name = detector.model.config["name"]
+    if getattr(detector.model, "needs_proposals", False) and not dataset.proposals:
+        raise UserError(
+            f"Missing option --proposals. Expected a file of given boxes, which {args.checkpoint} "
+            "does not make itself."
+        )
+    if args.proposals and not getattr(detector.model, "takes_image_sizes", False):
+        raise UserError(
+            "Invalid option --proposals. Expected it with a detector of two stages. Received "
+            f"{args.checkpoint}, a {name}."
+        )
+
+
+def _scoring(
+    args: argparse.Namespace,
+    detector: Detector,
+    dataset: DetectionDataset,
+    prior: tuple[int, ...] | None,
+) -> dict[str, Any]:
+    """What the options change in the model; nothing for one that does not classify by text.
+
+    Such a model keeps as many detections as the metrics count.
+
+    Raises:
+        UserError: an option that the model does not take, or embeddings or proposals that do not
+            fit it.
+    """
+    from unidet.cli.vocabulary import check_taken, read_scoring
+    from unidet.errors import UserError
+    from unidet.evaluation.run import default_limit
+    from unidet.text.lookup import check_length
+
+    found = read_scoring(args, detector)
+    for option, value in (("embeddings", args.embeddings), ("gamma", args.gamma)):
+        if value is not None:
+            check_taken(option, "gamma", args.checkpoint, detector)
+    model: Any = detector.model
+    if not hasattr(model, "scoring"):
+        return found
+    if dataset.embeddings is not None:
+        check_length(args.embeddings, dataset.embeddings, model.settings.embedding_dim)
+    if prior is not None:
+        found.update(gamma=args.gamma, class_prior=prior)
+    beta = found.get("beta", model.settings.beta)
+    if beta is not None and any(rows.shape[1] == 4 for rows in dataset.proposals):
+        raise UserError(
+            f"Invalid proposals {args.proposals}. Expected boxes with scores, because beta is "
+            f"{beta}. Received boxes alone."
+        )
+    limit = args.max_detections or default_limit(dataset.metric, class_agnostic=args.class_agnostic)
+    if model.settings.max_detections is not None and limit > model.settings.max_detections:
+        found["max_detections"] = limit
+    return found
 
 
 class Progress:
@@ -334,12 +360,6 @@ def _summary(
         "per_class": result.per_class,
         "images_per_second": result.images_per_second,
     }
-
-
-def _write_json(path: str, content: dict[str, Any]) -> None:
-    from unidet.evaluation.results import write_text
-
-    write_text(Path(path), json.dumps(content, indent=2) + "\n")
 
 
 def _pictures(

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from unidet.cli.vocabulary import add_scoring_options, add_vocabulary_options
+
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -36,13 +38,21 @@ def add_parser(subparsers: Any) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON alone")
+    add_vocabulary_options(parser)
+    group = parser.add_argument_group("proposals, for detectors that classify given boxes")
+    group.add_argument(
+        "--proposals-from",
+        metavar="CKPT",
+        help="first-stage checkpoint that finds the boxes on the same photo, such as a CLN",
+    )
+    add_scoring_options(group)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import json
 
-    from unidet.detector import Detector
+    from unidet.cli.vocabulary import check_scoring_numbers, check_vocabulary_options
     from unidet.errors import UserError
     from unidet.evaluation.results import write_text
     from unidet.outputs import check_output
@@ -56,9 +66,11 @@ def run(args: argparse.Namespace) -> int:
             f"Invalid value for `--score-threshold`. Expected a number in [0, 1]. "
             f"Received {args.score_threshold}."
         )
+    check_scoring_numbers(args)
+    check_vocabulary_options(args)
     for path in paths:
         read_image(path)  # a damaged file is named before anything is written
-    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    detector = _detector(args)
     names = _picture_names(paths)
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
     for number, (path, name) in enumerate(zip(paths, names), start=1):
@@ -82,6 +94,34 @@ def run(args: argparse.Namespace) -> int:
     write_text(target, json.dumps(content) + "\n")
     print(target)
     return 0
+
+
+def _detector(args: argparse.Namespace) -> Any:
+    from unidet.cli.vocabulary import read_scoring, set_classes
+    from unidet.detector import Detector, check_vocabulary
+    from unidet.errors import UserError
+
+    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    name = detector.model.config["name"]
+    takes = bool(getattr(detector.model, "needs_proposals", False))
+    if takes and not args.proposals_from:
+        raise UserError(
+            "Missing option --proposals-from. Expected a checkpoint that finds boxes, because "
+            f"{args.checkpoint}, a {name}, only classifies them."
+        )
+    if args.proposals_from and not takes:
+        raise UserError(
+            "Invalid option --proposals-from. Expected it with a detector that classifies given "
+            f"boxes. Received {args.checkpoint}, a {name}, which finds its own."
+        )
+    scoring = read_scoring(args, detector)
+    set_classes(args, detector)
+    check_vocabulary(detector.model)
+    if scoring:
+        detector.model.set_scoring(**scoring)
+    if takes:
+        detector.set_first_stage(args.proposals_from)
+    return detector
 
 
 def image_paths(given: list[str]) -> list[Path]:

@@ -16,8 +16,15 @@ from unidet.weights_convert.pickle_writer import PickleWriter
 from unidet.weights_convert.writers import numpy_call
 
 
-def read_list(path: Path) -> list[Any]:
+def read_list(
+    path: Path, what: str = "proposals", form: str = "an array (n, 5) for each image"
+) -> list[Any]:
     """The entries of the list. The pickle can build arrays and plain values, nothing else.
+
+    Args:
+        path: the file.
+        what: it is, for messages.
+        form: of the entries, for messages.
 
     Raises:
         UserError: it names anything else (nothing is executed), is damaged, or holds no list.
@@ -26,17 +33,14 @@ def read_list(path: Path) -> list[Any]:
         found = read_pickle(path, ContainerInfo("pickle", path, path.stat().st_size), rescue=False)
     except UnsafePickleError as error:
         raise UserError(
-            f"Invalid proposals {path}. Expected a pickle of arrays alone. Received one that names "
+            f"Invalid {what} {path}. Expected a pickle of arrays alone. Received one that names "
             f"{error.name}; nothing was executed."
         ) from error
     except (CheckpointError, OSError, MemoryError, RecursionError) as error:
-        raise UserError(f"Invalid proposals {path}. It cannot be read: {error}.") from error
+        raise UserError(f"Invalid {what} {path}. It cannot be read: {error}.") from error
     if not isinstance(found, list):
         kind = "no plain data" if found is None else f"a {type(found).__name__}"
-        raise UserError(
-            f"Invalid proposals {path}. Expected a list with an array (n, 5) for each image. "
-            f"Received {kind}."
-        )
+        raise UserError(f"Invalid {what} {path}. Expected a list with {form}. Received {kind}.")
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unidet.data.proposal_pickle import read_list, write_list
+from unidet.data.transforms import clip_targets, scale_targets
 from unidet.errors import UserError
 from unidet.outputs import make_parent
 from unidet.structures import Targets
@@ -156,6 +157,29 @@ def _rows(entry: Any, image_id: int, path: Path) -> np.ndarray:
     if rows.shape[1] == 5 and (np.diff(rows[:, 4]) > 0).any():
         rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     return np.ascontiguousarray(rows)
+
+
+def placed(
+    rows: np.ndarray,
+    original: tuple[int, int],
+    size: tuple[int, int],
+    scale: tuple[float, float],
+) -> np.ndarray:
+    """Proposals in pixels of the network's input, as the loader places those of a file.
+
+    Args:
+        rows: ``(n, 4)`` or ``(n, 5)`` in pixels of the original.
+        original: ``(h, w)`` of the original.
+        size: ``(h, w)`` of the input before padding.
+        scale: ``(sy, sx)``, size of the input over size of the original.
+
+    Returns:
+        Those that lie inside by a pixel of the original or more, cut at the border.
+    """
+    none = Targets(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    joined = clip_targets(with_proposals(none, rows), original)
+    moved = clip_targets(scale_targets(joined, scale), size, 0.0)
+    return without_proposals(moved, rows)[1]
 
 
 def with_proposals(targets: Targets, proposals: np.ndarray) -> Targets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ def evaluate_model(
     max_detections: int | None = None,
     class_names: Sequence[str] | None = None,
     class_agnostic: bool = False,
+    scoring: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
     """Scores a model with COCO's metrics, or with LVIS's where the data set asks for them.
@@ -67,12 +68,15 @@ def evaluate_model(
             100, or 300 with LVIS's, or 1000 where classes do not count.
         class_names: of the model's labels; the model's own by default.
         class_agnostic: score boxes alone, see :func:`unidet.evaluation.proposals.score_boxes`.
+        scoring: changes of ``model.set_scoring`` that hold meanwhile, for a model that classifies
+            by text: ``beta``, ``gamma``, ``class_prior`` (of the data set's classes) and limits.
         progress: called after each batch with the number of images done.
 
     Raises:
         UserError: the classes of the model are not those of the data.
+        ValueError: a value of ``scoring`` that makes no sense, or a model that has none.
     """
-    with vocabulary_of(model, dataset):
+    with vocabulary_of(model, dataset), _scoring_of(model, scoring):
         return _evaluate(
             model, loader, dataset, max_detections, class_names, class_agnostic, progress
         )
@@ -94,6 +98,17 @@ def vocabulary_of(model: Any, dataset: Any) -> Any:
         return model.using_vocabulary(dataset.class_names, dataset.embeddings)
     except ValueError as error:
         raise UserError(f"Invalid text embeddings of {dataset.name}. {error}") from None
+
+
+def _scoring_of(model: Any, changes: Mapping[str, Any] | None) -> Any:
+    if not changes:
+        return contextlib.nullcontext()
+    if not hasattr(model, "scoring"):
+        raise ValueError(
+            "Invalid value for `scoring`. Expected a model that classifies by text. Received "
+            f"{model.config['name']}."
+        )
+    return model.scoring(**changes)
 
 
 def _evaluate(

@@ -165,6 +165,8 @@ class OpenVocabulary(_Base):
     def using_vocabulary(self, class_names: Sequence[str], embeddings: np.ndarray) -> Any:
         """A context in which the model detects other classes; nothing of it is trained or saved.
 
+        Where they are the model's own, its class prior holds; :meth:`scoring` inside gives another.
+
         Args:
             class_names: one for each row.
             embeddings: ``(C, embedding_dim)``.
@@ -185,8 +187,8 @@ class OpenVocabulary(_Base):
             num_classes=len(names),
             class_names=names,
             vocabulary_sizes=(),
-            gamma=None,
-            class_prior=None,
+            # Counts of other classes say nothing about these.
+            **({} if self.class_names == names else {"gamma": None, "class_prior": None}),
         )
         self._guest = ops.asarray(columns, like=self.head.text())
         self._configure(guest)
@@ -203,6 +205,20 @@ class OpenVocabulary(_Base):
             ValueError: a value that makes no sense.
         """
         self._configure(replace(self.settings, **changes))
+
+    @contextmanager
+    def scoring(self, **changes: Any) -> Iterator[None]:
+        """A context in which :meth:`set_scoring` holds.
+
+        Raises:
+            ValueError: a value that makes no sense.
+        """
+        earlier = self.settings
+        self.set_scoring(**changes)
+        try:
+            yield
+        finally:
+            self._configure(earlier)
 
     def set_image_counts(self, counts: Sequence[np.ndarray | None]) -> None:
         """Tells in how many images of its data set each class occurs; those in none are not drawn.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unidet.data.preprocess import Preprocess
+from unidet.data.preprocess import BYTE_STATISTICS, Preprocess
 from unidet.models.clip_resnet import LAYERS
 from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names, require
 
-#: CLIP's statistics in units of bytes.
-CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
-CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
+#: Mean and deviation of CLIP's pixels, in units of bytes.
+_MEAN, _STD = BYTE_STATISTICS["clip"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class UniDetectorConfig(FasterRCNNConfig):
             value = getattr(self, name)
             require(value is None or value > 0, name, "1 or more, or null", value)
         require(self.beta is None or 0 <= self.beta <= 1, "beta", "0 to 1, or null", self.beta)
+        require(self.gamma is None or self.gamma >= 0, "gamma", "0 or more, or null", self.gamma)
         self._check_prior()
 
     def _check_classes(self) -> None:
@@ -157,7 +157,7 @@ _COMMON: dict[str, Any] = {
     "max_detections": 100,
     "rescale": "before_nms",
     "preprocess": Preprocess(
-        mean=CLIP_MEAN, std=CLIP_STD, scale=1.0, resize="mmdet", pad_divisor=32
+        mean=_MEAN, std=_STD, scale=1.0, resize="mmdet", pad_divisor=32
     ).to_dict(),
 }
 

@@ -146,8 +146,8 @@ def embed_to_file(
     origin = {
         "names": list(names),
         "options": {**asdict(options), "templates": list(options.templates)},
-        "clip": {"model": model.model_name, "sha256": _digest(clip)},
-        "vocabulary_sha256": _digest(merges),
+        "clip": {"model": model.model_name, "sha256": file_digest(clip)},
+        "vocabulary_sha256": file_digest(merges),
     }
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     sums = _read_partial(files.partial, key, embedder) if resume else embedder.start()
@@ -219,7 +219,8 @@ def _read_partial(path: Path, key: str, embedder: Embedder) -> Sums:
     return Sums(values, batches)
 
 
-def _digest(path: str | Path) -> str:
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
     found = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -1,0 +1,126 @@
+"""How often a first pass detected each class: what probability calibration divides by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unidet.data.coco import is_id
+from unidet.data.proposal_pickle import read_list
+from unidet.errors import UserError
+
+if TYPE_CHECKING:
+    from unidet.data.dataset import DetectionDataset
+
+
+def read_class_prior(path: str | Path, dataset: DetectionDataset) -> tuple[int, ...]:
+    """Detections of each class in raw results.
+
+    Args:
+        path: ``.json``: results in COCO form, or a list with a count for each class; ``.pkl``: the
+            raw results of UniDetector's own tools, for each image a list with an array ``(k, 5)``
+            for each class.
+        dataset: whose classes they are.
+
+    Returns:
+        ``(C,)`` in the order of the data set's classes.
+
+    Raises:
+        UserError: no such file, another form, a hostile pickle, or results of another data set.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"Class prior not found: {path}")
+    if path.suffix == ".pkl":
+        form = "a list with one array (k, 5) for each class, for each image"
+        return _of_arrays(read_list(path, "class prior", form), path, dataset)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"Invalid class prior {path}. It cannot be read: {error}.") from None
+    if not isinstance(content, list) or not content:
+        kind = "an empty list" if content == [] else f"a {type(content).__name__}"
+        raise UserError(
+            f"Invalid class prior {path}. Expected a list of results in COCO form, or a count for "
+            f"each class. Received {kind}."
+        )
+    if isinstance(content[0], dict):
+        return count_results(content, dataset, source=str(path))
+    wrong = next((i for i, n in enumerate(content) if not is_id(n) or n < 0), None)
+    if wrong is not None:
+        raise UserError(
+            f"Invalid class prior {path}. Expected whole numbers of 0 or more. "
+            f"Received {str(content[wrong])[:40]} in entry {wrong}."
+        )
+    _check_count(len(content), path, dataset)
+    return tuple(content)
+
+
+def count_results(
+    results: list[Any], dataset: DetectionDataset, *, source: str = "results"
+) -> tuple[int, ...]:
+    """Detections of each class.
+
+    Args:
+        results: entries in COCO form; those of more or fewer images than the data set has will do.
+        dataset: whose classes they are.
+        source: of the results, for messages.
+
+    Raises:
+        UserError: an entry of another form, a category that the data set does not have, or images
+            none of which it has.
+    """
+    places = {number: i for i, number in enumerate(dataset.category_ids)}
+    images = {record.id for record in dataset.images}
+    counts, known = [0] * len(places), False
+    for i, entry in enumerate(results):
+        keys = ("category_id", "image_id")
+        ids = [entry.get(key) for key in keys] if isinstance(entry, dict) else [None]
+        if not all(map(is_id, ids)):
+            raise UserError(
+                f"Invalid class prior {source}. Expected 'image_id' and 'category_id' in each "
+                f"entry. Received {str(entry)[:60]} in entry {i}."
+            )
+        if ids[0] not in places:
+            raise UserError(
+                f"Invalid class prior {source}. Expected results for {dataset.name}. Received "
+                f"those of another data set: it has no category {ids[0]} (entry {i})."
+            )
+        counts[places[ids[0]]] += 1
+        known = known or ids[1] in images
+    if results and not known:
+        raise UserError(
+            f"Invalid class prior {source}. Expected results for {dataset.name}. Received those of "
+            f"another data set: it has no image {results[0]['image_id']}, nor any other of them."
+        )
+    return tuple(counts)
+
+
+def _of_arrays(images: list[Any], path: Path, dataset: DetectionDataset) -> tuple[int, ...]:
+    counts = np.zeros(dataset.num_classes, np.int64)
+    for i, classes in enumerate(images):
+        if not isinstance(classes, (list, tuple)) or not all(map(_is_rows, classes)):
+            raise UserError(
+                f"Invalid class prior {path}. Expected a list with one array (k, 5) for each "
+                f"class, for each image. Received something else for image {i}."
+            )
+        _check_count(len(classes), path, dataset)
+        counts += [len(rows) for rows in classes]
+    if not images:
+        raise UserError(f"Invalid class prior {path}. Expected results of images. Received none.")
+    return tuple(counts.tolist())
+
+
+def _check_count(count: int, path: Path, dataset: DetectionDataset) -> None:
+    if count != dataset.num_classes:
+        raise UserError(
+            f"Invalid class prior {path}. Expected the {dataset.num_classes} classes of "
+            f"{dataset.name}. Received {count}: those of another data set."
+        )
+
+
+def _is_rows(rows: Any) -> bool:
+    return isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == 5
