@@ -14,7 +14,6 @@ from unidet.config.schema import Config
 from unidet.config.yaml_io import dump, parse
 from unidet.errors import suggestion
 
-
 #: How shipped files begin that hold a recipe of several runs (``unidet.recipes``), not a run.
 RECIPE = "recipe_"
 
