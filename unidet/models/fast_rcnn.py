@@ -76,7 +76,7 @@ class FastRCNN(nn.Module):
         self.postprocess = RoIPostProcess(
             self.coder,
             self.rows,
-            c.num_classes,
+            c.detected_classes,
             score_threshold=c.score_threshold,
             nms_iou=c.nms_iou,
             soft_nms=c.soft_nms,

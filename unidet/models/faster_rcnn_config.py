@@ -236,6 +236,11 @@ class FasterRCNNConfig:
         )
 
     @property
+    def detected_classes(self) -> int:
+        """Labels that detections may have."""
+        return self.num_classes
+
+    @property
     def class_rows(self) -> int:
         """Class outputs of a proposal, the background included."""
         return self.num_classes + (self.background_slot is None)
