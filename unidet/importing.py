@@ -273,12 +273,11 @@ def _describe(
 
 def _own_preprocess(name: str) -> dict[str, Any]:
     """Of a network that is no detector and has no say in how pictures are resized."""
-    from unidet.data.preprocess import Preprocess
-    from unidet.models.unidetector_config import CLIP_MEAN, CLIP_STD
+    from unidet.data.preprocess import PRESETS, Preprocess
 
     if name.startswith("resnet"):
         return Preprocess().to_dict()
-    return Preprocess(mean=CLIP_MEAN, std=CLIP_STD, scale=1.0, resize="none").to_dict()
+    return Preprocess(**{**PRESETS["unidetector"], "resize": "none"}).to_dict()
 
 
 def _check_conventions(family: Family, model: Mapping[str, Any], source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from unidet.data import Preprocess, Sample
-from unidet.data.preprocess import PRESETS
+from unidet.data.preprocess import PRESETS, with_statistics
 from unidet.data.resize import RULES, SIDE_RULES
 from unidet.structures import Targets
 
@@ -165,3 +166,15 @@ def test_bad_values(values: dict[str, Any], message: str) -> None:
 def test_bad_pictures(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="image"):
         Preprocess().apply(image)
+
+
+@pytest.mark.parametrize("name", ["clip", "imagenet"])
+def test_other_statistics(name: str) -> None:
+    wanted = Preprocess(**PRESETS["unidetector" if name == "clip" else "mmdet"])
+    # Whatever the model's own scale and channel order are, the pixels come out alike.
+    for scale, order in ((255.0, "rgb"), (1.0, "bgr")):
+        own = Preprocess(scale=scale, channel_order=order, resize="none")
+        image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+        found, _, _ = with_statistics(own, name).apply(image)
+        expected, _, _ = dataclasses.replace(wanted, resize="none").apply(image)
+        np.testing.assert_allclose(found[:: 1 if order == "rgb" else -1], expected, atol=1e-5)

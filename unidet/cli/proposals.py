@@ -46,6 +46,12 @@ def add_parser(subparsers: Any) -> None:
         help="least score of a box, 0 to 1 (default: 0)",
     )
     parser.add_argument(
+        "--statistics",
+        choices=("imagenet", "clip"),
+        help="normalise pixels by these in place of the checkpoint's own; UniDetector's config for "
+        "LVIS uses clip, although its first stage learnt with imagenet",
+    )
+    parser.add_argument(
         "--limit", type=int, metavar="N", help="only the first N images, for a trial; .npz alone"
     )
     parser.add_argument(
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.cli.eval import Progress
     from unidet.data import Loader
+    from unidet.data.preprocess import with_statistics
     from unidet.data.proposals import check_destination, write_proposals
     from unidet.data.sources import load_dataset
     from unidet.detector import Detector
@@ -83,7 +90,10 @@ def run(args: argparse.Namespace) -> int:
     dataset.check_files()
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     stage = choose_stage(detector.model, args.stage)
-    loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
+    preprocess = detector.preprocess
+    if args.statistics:
+        preprocess = with_statistics(preprocess, args.statistics)
+    loader = Loader(dataset, preprocess, args.batch_size, num_workers=args.workers)
     with Progress(len(dataset)) as progress:
         found = propose(
             detector.model,

@@ -241,6 +241,12 @@ _CAFFE = {"mean": _BYTES_MEAN[::-1], "std": (1.0, 1.0, 1.0), "scale": 1.0, "chan
 
 #: What the peers do at test time by default.
 PRESETS: dict[str, dict[str, Any]] = {
+    "unidetector": {
+        "resize": "mmdet",
+        "mean": (122.7709383, 116.7460125, 104.09373615),  # CLIP's
+        "std": (68.5005327, 66.6321579, 70.32316305),
+        "scale": 1.0,
+    },
     "torchvision": {"resize": "torchvision"},
     "mmdet": {
         "resize": "mmdet",
@@ -253,3 +259,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "detr": {"resize": "detr", "pad_divisor": 1},
     "yhenon": {"resize": "yhenon", "min_size": 608, "max_size": 1024, "pad_extra": True},
 }
+
+
+def with_statistics(preprocess: Preprocess, name: str) -> Preprocess:
+    """The same preprocessing with other means and deviations of the pixels.
+
+    Args:
+        preprocess: of a model.
+        name: "clip" or "imagenet".
+    """
+    source = PRESETS["unidetector" if name == "clip" else "mmdet"]
+    order = slice(None, None, -1 if preprocess.channel_order == "bgr" else 1)
+    mean, std = (
+        tuple(value / preprocess.scale for value in source[key][order]) for key in ("mean", "std")
+    )
+    return dataclasses.replace(preprocess, mean=mean, std=std)

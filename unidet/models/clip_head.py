@@ -73,7 +73,9 @@ class CLIPBoxHead(nn.Module):
         like = self.box_out.bias
         for name in self.text_names:
             delattr(self, name)
-        names = [f"text_embeddings_{i}" if several else "text_embeddings" for i in range(len(embeddings))]
+        names = [
+            f"text_embeddings_{i}" if several else "text_embeddings" for i in range(len(embeddings))
+        ]
         for name, rows in zip(names, embeddings):
             columns = np.zeros((self.embedding_dim, len(rows) + 1), np.float32)
             columns[:, :-1] = np.asarray(rows, np.float32).T

@@ -36,7 +36,9 @@ class CLNConfig(FasterRCNNConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.num_classes == 1, "num_classes", "1: the model names nothing", self.num_classes)
+        require(
+            self.num_classes == 1, "num_classes", "1: the model names nothing", self.num_classes
+        )
         require(0 <= self.alpha <= 1, "alpha", "0 to 1", self.alpha)
         require(self.rpn_box_weight >= 0, "rpn_box_weight", "0 or more", self.rpn_box_weight)
         require(

@@ -51,9 +51,7 @@ class CLNBoxHead(BoxHead):
     """
 
     def __init__(self, in_channels: int, size: int, channels: int) -> None:
-        super().__init__(
-            "2fc", in_channels, size, channels=channels, class_rows=2, box_rows=1
-        )
+        super().__init__("2fc", in_channels, size, channels=channels, class_rows=2, box_rows=1)
         self.quality_out = nn.Linear(channels, 1)
 
     def forward(self, x: Any) -> tuple[Any, ...]:

@@ -100,9 +100,7 @@ def without_border_targets(goal: RPNTargets) -> RPNTargets:
 def roi_quality(goal: RoITargets) -> QualityGoals:
     """IoU of each positive proposal with its object, before refinement."""
     boxes = goal.boxes
-    iou = np.array(
-        [_iou(a, b) for a, b in zip(boxes.anchors, boxes.boxes)], np.float32
-    ).reshape(-1)
+    iou = np.array([_iou(a, b) for a, b in zip(boxes.anchors, boxes.boxes)], np.float32).reshape(-1)
     return QualityGoals(index=boxes.index, wanted=iou, weights=boxes.weights)
 
 

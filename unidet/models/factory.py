@@ -92,7 +92,9 @@ def _unidetectors() -> dict[str, ModelSpec]:
         for model in (UniDetector, UniDetectorStage2)
         for depth in LAYERS
     } | {
-        f"{CLN.family}_r{depth}_fpn": ModelSpec(CLN, {**CLN_DEFAULTS, "depth": depth}, cln_accepts())
+        f"{CLN.family}_r{depth}_fpn": ModelSpec(
+            CLN, {**CLN_DEFAULTS, "depth": depth}, cln_accepts()
+        )
         for depth in BLOCKS
     }
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unidet.data.preprocess import BYTE_STATISTICS, Preprocess
+from unidet.data.preprocess import PRESETS, Preprocess
 from unidet.models.clip_resnet import LAYERS
 from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names, require
-
-#: Mean and deviation of CLIP's pixels, in units of bytes.
-_MEAN, _STD = BYTE_STATISTICS["clip"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,9 @@ class UniDetectorConfig(FasterRCNNConfig):
         )
         require(self.embedding_dim > 0, "embedding_dim", "1 or more", self.embedding_dim)
         require(self.roi_size % 2 == 0, "roi_size", "an even number", self.roi_size)
-        require(self.federated_classes >= 0, "federated_classes", "0 or more", self.federated_classes)
+        require(
+            self.federated_classes >= 0, "federated_classes", "0 or more", self.federated_classes
+        )
         for name in ("max_proposals_train", "max_proposals_test"):
             value = getattr(self, name)
             require(value is None or value > 0, name, "1 or more, or null", value)
@@ -156,9 +155,7 @@ _COMMON: dict[str, Any] = {
     "soft_min_score": 1e-3,
     "max_detections": 100,
     "rescale": "before_nms",
-    "preprocess": Preprocess(
-        mean=_MEAN, std=_STD, scale=1.0, resize="mmdet", pad_divisor=32
-    ).to_dict(),
+    "preprocess": Preprocess(**PRESETS["unidetector"]).to_dict(),
 }
 
 #: The proposal network of the end-to-end model: one map, 15 anchors in a cell.
