@@ -27,7 +27,9 @@ def run(
         logits = np.log(np.array(probabilities, np.float32)) + 3
     if deltas is None:
         deltas = np.zeros((len(logits), 4 * c.box_rows), np.float32)
-    return process(softmax(logits), deltas, BOXES[: len(logits)], image_size=(100, 100), scale=scale)
+    return process(
+        softmax(logits), deltas, BOXES[: len(logits)], image_size=(100, 100), scale=scale
+    )
 
 
 FOUR = [[0.7, 0.1, 0.2], [0.6, 0.04, 0.36], [0.0, 0.8, 0.2], [0.5, 0.0, 0.5]]

@@ -13,7 +13,7 @@ from unidet.models.matcher import IGNORED, Matcher
 from unidet.models.proposals import inside_image
 from unidet.models.samplers import RandomSampler
 from unidet.models.tblr_coder import TBLRCoder
-from unidet.models.two_stage_targets import RPNTargets, RoITargets, padded
+from unidet.models.two_stage_targets import RoITargets, RPNTargets, padded
 from unidet.structures import Targets
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def class_goals(
     if by_image:
         borders = [*np.searchsorted(images, np.arange(len(dataset_ids))).tolist(), len(images)]
     groups = []
-    for i, (start, stop) in enumerate(zip(borders, borders[1:])):
+    for i, (start, stop) in enumerate(pairwise(borders)):
         if start == stop:
             continue
         vocabulary = dataset_ids[i] if by_image else 0
