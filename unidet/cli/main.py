@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "eval",
     "predict": "predict",
     "proposals": "proposals",
+    "recipe": "recipe",
     "convert": "convert",
     "embed": "embed",
     "parity": "parity",
