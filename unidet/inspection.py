@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from unidet.conventions import in_words
 from unidet.errors import UserError
@@ -21,9 +23,14 @@ from unidet.weights_convert import (
     peel,
     read_container,
 )
-from unidet.weights_convert.families import looks_like, with_style
+from unidet.weights_convert.families import Mapped, looks_like, with_style
+from unidet.weights_convert.families.labels import known_names
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+#: Begin of the names of text vectors: ``(D, C + 1)``, the background last.
+_TEXT = "head.text_embeddings"
+#: Names of classes that are shown.
+_SHOWN = 5
 
 
 @dataclass
@@ -43,6 +50,7 @@ class Inspection:
         parameters: Values without batch-norm statistics.
         dtypes: Number of tensors by dtype.
         conventions: What its numbers depend on and names do not show, by topic.
+        vocabulary: Classes in words, "" where the file does not tell.
         report: What an import would do with every tensor; None outside the families.
         problem: Why an import would fail, or "".
     """
@@ -61,6 +69,7 @@ class Inspection:
     report: TensorReport | None = field(repr=False)
     problem: str = ""
     conventions: dict[str, str] = field(default_factory=dict)
+    vocabulary: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON document."""
@@ -77,6 +86,7 @@ class Inspection:
             "dtypes": self.dtypes,
             "problem": self.problem,
             "conventions": self.conventions,
+            "vocabulary": self.vocabulary,
             "tensors": [
                 {"name": name, "shape": list(shape), "dtype": dtype}
                 for name, shape, dtype in self.tensors
@@ -100,6 +110,8 @@ class Inspection:
             rows.append(("found under", ".".join((*self.wrapper, self.prefix)).rstrip(".")))
         if self.extras:
             rows.append(("beside them", ", ".join(self.extras)))
+        if self.vocabulary:
+            rows.append(("vocabulary", self.vocabulary))
         rows += list(self.conventions.items())
         rows += [("note", note) for note in self.container.notes]
         if self.report is not None and not table:  # the table has them at its end
@@ -148,18 +160,21 @@ def inspect_checkpoint(path: str | Path, *, rescue: bool = False) -> Inspection:
         report=None,
     )
     if "unidet" in info.metadata:
-        _describe_native(found, info)
+        _describe_native(found, info, state.arrays)
     else:
         _describe_published(found, state, str(path))
     return found
 
 
-def _describe_native(found: Inspection, info: ContainerInfo) -> None:
+def _describe_native(
+    found: Inspection, info: ContainerInfo, arrays: Mapping[str, np.ndarray]
+) -> None:
     try:
         metadata = json.loads(info.metadata["unidet"])
         found.model = str(metadata["model"]["name"])
         found.conventions = _conventions(metadata["model"])
         found.content = f"a checkpoint of unidet, format {metadata['format_version']}"
+        found.vocabulary = _vocabulary(arrays, metadata.get("class_names") or ())
     except (ValueError, KeyError, TypeError):
         found.content = "a file of unidet that is no checkpoint (training state, or damaged)"
 
@@ -176,10 +191,42 @@ def _describe_published(found: Inspection, state: State, source: str) -> None:
         mapped = family.to_native(state.arrays, strict=False, source=source)
         found.model, found.report = mapped.description["name"], mapped.report
         found.conventions = _conventions(mapped.description)
+        found.vocabulary = _vocabulary(mapped.arrays, _published_names(mapped, state))
         mapped.report.notes[:0] = [remark] if remark else []
         mapped.report.require(source)
     except CheckpointError as error:
         found.problem = str(error)
+
+
+def _published_names(mapped: Mapped, state: State) -> Sequence[str]:
+    arguments = mapped.description.get("arguments", {})
+    # Of several vocabularies the first is detected.
+    count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
+    if mapped.dialect is None or not count:
+        return ()
+    slot = arguments.get("background_slot")
+    return known_names(mapped.dialect, count, state.extras, background_slot=slot)[0]
+
+
+def _vocabulary(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
+    """Number and first names of the classes, and of text vectors their length.
+
+    Args:
+        arrays: tensors under native names.
+        class_names: of the labels, where known.
+    """
+    shown = ", ".join(map(str, class_names[:_SHOWN])) + (", ..." * (len(class_names) > _SHOWN))
+    texts = [array for name, array in sorted(arrays.items()) if name.startswith(_TEXT)]
+    if not texts:
+        count = len(class_names)
+        return f"{count} class{'es' * (count != 1)}: {shown}" if count else ""
+    sizes = " + ".join(str(array.shape[1] - 1) for array in texts)
+    words = f"{sizes} classes, text vectors of {texts[0].shape[0]} numbers"
+    if not any(array.any() for array in texts):
+        words += ", all zero: not given yet"
+    if len(texts) > 1:
+        words += ", detects the first"
+    return f"{words}: {shown}" if class_names else words
 
 
 def _conventions(description: Mapping[str, Any]) -> dict[str, str]:
