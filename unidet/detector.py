@@ -42,16 +42,20 @@ def check_detects(name: str, source: str) -> None:
         )
 
 
-def check_vocabulary(model: Any) -> None:
+def check_vocabulary(model: Any, source: str = "of the detector") -> None:
     """Refuses a model that classifies by text and has no text vectors yet.
+
+    Args:
+        model: a model of either backend.
+        source: the checkpoint, for the message.
 
     Raises:
         UserError: all its vectors are zero, as after the import of a backbone.
     """
     if hasattr(model, "using_vocabulary") and not ops.to_numpy(model.head.text()).any():
         raise UserError(
-            "Missing vocabulary. Expected text vectors of the classes to find: set_vocabulary, "
-            "--classes or --embeddings gives them. Received a model whose vectors are all zero."
+            f"Invalid vocabulary {source}. Expected text vectors of the classes to find. Received "
+            "zeros alone; set_vocabulary, --classes or --embeddings gives others."
         )
 
 

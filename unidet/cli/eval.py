@@ -204,7 +204,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.embeddings:
         _warn_of_no_boxes(dataset)
     else:
-        check_vocabulary(detector.model)
+        check_vocabulary(detector.model, f"of {args.checkpoint}")
         if not args.class_agnostic:
             _check_classes(detector, dataset)
     loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
@@ -235,13 +235,19 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
     """Stops where classes cannot be told apart, warns where names differ and order decides."""
+    from unidet.errors import UserError
     from unidet.evaluation.run import finds_objects, label_categories
 
     names = detector.class_names
     if finds_objects(names, dataset):
         print("the checkpoint tells no classes apart: boxes alone are scored", file=sys.stderr)
         return
-    label_categories(names, dataset)
+    try:
+        label_categories(names, dataset)
+    except UserError as error:
+        if not hasattr(detector.model, "using_vocabulary"):
+            raise
+        raise UserError(f"{error} --embeddings makes it find the classes of the data.") from None
     _warn_of_no_boxes(dataset)
     missing = [name for name in dataset.class_names if names and name not in names]
     if missing:

@@ -116,7 +116,7 @@ def _detector(args: argparse.Namespace) -> Any:
         )
     scoring = read_scoring(args, detector)
     set_classes(args, detector)
-    check_vocabulary(detector.model)
+    check_vocabulary(detector.model, f"of {args.checkpoint}")
     if scoring:
         detector.model.set_scoring(**scoring)
     if takes:

@@ -64,7 +64,7 @@ def read_classes(given: list[str]) -> list[str]:
     """Names of ``--classes``, in their order.
 
     Raises:
-        UserError: no name, or a file that holds none.
+        UserError: no name, one that occurs twice, or a file that holds none.
     """
     from unidet.errors import UserError
     from unidet.text.names import read_names
@@ -79,6 +79,11 @@ def read_classes(given: list[str]) -> list[str]:
         raise UserError(
             "Invalid value for `--classes`. Expected names such as 'cat, traffic cone'. "
             f"Received {given[0]!r}."
+        )
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise UserError(
+            f"Invalid value for `--classes`. Expected each name once. Received {twice!r} twice."
         )
     return names
 
@@ -113,6 +118,7 @@ def set_classes(args: argparse.Namespace, detector: Detector) -> None:
     if not args.classes:
         return
     from unidet.errors import UserError
+    from unidet.text.cache import CLIP_VARIABLE, find_clip
 
     if not hasattr(detector.model, "using_vocabulary"):
         raise UserError(
@@ -120,8 +126,14 @@ def set_classes(args: argparse.Namespace, detector: Detector) -> None:
             f"unidetector_e2e_r50_c4. Received {args.checkpoint}, a "
             f"{detector.model.config['name']}, whose classes are fixed."
         )
+    names = read_classes(args.classes)
+    if args.embeddings is None and find_clip(args.clip) is None:
+        raise UserError(
+            "Missing text vectors of --classes. Expected --embeddings, a file of unidet embed, or "
+            f"--clip, a checkpoint of CLIP that makes them ({CLIP_VARIABLE} may name it)."
+        )
     detector.set_vocabulary(
-        read_classes(args.classes),
+        names,
         args.embeddings,
         clip=args.clip,
         templates=args.templates or "unidetector",
