@@ -33,7 +33,7 @@ class VisualTower(CLIPResNet):
 
     def initial_values(self, draw: Any) -> dict[str, np.ndarray]:
         """As of the ResNet; each block starts as its shortcut, as CLIP."""
-        values = super().initial_values(draw)
+        values: dict[str, np.ndarray] = super().initial_values(draw)
         for name, value in self.named_parameters():
             if name.startswith("layer") and name.endswith("bn3.weight"):
                 values[name] = np.zeros(tuple(ops.shape(value)), np.float32)

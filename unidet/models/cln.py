@@ -69,7 +69,7 @@ class CLN(FasterRCNN):
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         """As ``FasterRCNN``; hidden layers by Xavier's normal distribution, quality from 0.01."""
-        values = super().initial_values(draw)
+        values: dict[str, np.ndarray] = super().initial_values(draw)
         for name, value in self.named_parameters():
             shape = tuple(ops.shape(value))
             if name == "head.quality_out.weight":
