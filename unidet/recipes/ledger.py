@@ -98,15 +98,6 @@ class Ledger:
                 return f"{name} is {'missing' if found is None else 'damaged'}"
         return ""
 
-    def interrupted(self, step: str, inputs: str) -> bool:
-        """Whether a step was begun with these inputs and not ended."""
-        entry = self._entries.get(step, {})
-        return entry.get("inputs") == inputs and "outputs" not in entry
-
-    def known(self, step: str) -> bool:
-        """Whether a step was ever done or begun and not struck out since."""
-        return step in self._entries
-
     def begin(self, step: str, inputs: str, behind: Sequence[str]) -> None:
         """Enters a step as begun and strikes out those behind it."""
         for name in behind:

@@ -93,11 +93,16 @@ def plan(
     """
     by_name = {step.name: step for step in steps}
     names = {step.name for step in chosen}
-    again: set[str] = set()
+    again: list[str] = []
     for step in chosen:
         for need in step.needs:
-            if need not in names and need not in again:
+            if need not in names:
                 _check_done(step, by_name[need], ledger)
+    for step in chosen:
+        for need in step.needs:
+            before = [name for name in again if need in behind(steps, name)]
+            if need not in names and before:
+                raise _missing(step, need, ledger, f"{before[0]} runs, on which it builds")
         rerun = next((need for need in step.needs if need in again), None)
         reason = ledger.state(step.name, inputs_of(step))
         if rerun:
@@ -105,17 +110,21 @@ def plan(
         elif overwrite:
             reason = reason or "asked for"
         if reason:
-            again.add(step.name)
+            again.append(step.name)
         yield Planned(step, reason)
 
 
 def _check_done(step: Step, need: Step, ledger: Ledger) -> None:
     reason = ledger.state(need.name, inputs_of(need))
     if reason:
-        raise UserError(
-            f"Missing step {need.name} in {ledger.root}, which {step.name} needs. Expected it "
-            f"done. Received: {reason}. Run it first, or leave out --only and --from."
-        )
+        raise _missing(step, need.name, ledger, reason)
+
+
+def _missing(step: Step, need: str, ledger: Ledger, reason: str) -> UserError:
+    return UserError(
+        f"Missing step {need} in {ledger.root}, which {step.name} needs. Expected it done. "
+        f"Received: {reason}. Run it too, or leave out --only and --from."
+    )
 
 
 def inputs_of(step: Step) -> str:
