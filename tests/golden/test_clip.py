@@ -60,7 +60,7 @@ def test_both_towers(golden: Golden, weights: dict[str, np.ndarray], backend: st
     model.visual.register_forward_hook(keep("features"))
     with ops.no_grad():
         texts = model.encode_text(tokens)
-        logits = model(images, ops.asarray(tokens, backend=backend))
+        logits = model(images, ops.asarray(tokens, backend=backend))["logits"]
     for name in ("stem", *names):
         golden.check(name, seen[name])
     assert_close(seen["features"], golden["image_features"])

@@ -105,7 +105,7 @@ def test_both_frameworks_give_the_same_logits(both: None) -> None:
     for backend in ("torch", "jittor"):
         model = tiny_clip(backend)
         with ops.no_grad():
-            found = ops.to_numpy(model(ops.asarray(images, backend=backend), tokens))
+            found = ops.to_numpy(model(ops.asarray(images, backend=backend), tokens)["logits"])
             image = ops.to_numpy(model.encode_image(ops.asarray(images, backend=backend)))
             text = ops.to_numpy(model.encode_text(tokens))
         units = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (image, text)]

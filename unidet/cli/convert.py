@@ -203,7 +203,7 @@ def _read_names(path: str) -> list[str]:
 
 
 def _certify(args: argparse.Namespace) -> int:
-    from unidet.errors import RunFailedError, UserError
+    from unidet.errors import RunFailedError
     from unidet.importing import model_and_weights
     from unidet.parity import certify
     from unidet.weights_convert import digest
@@ -219,11 +219,6 @@ def _certify(args: argparse.Namespace) -> int:
         raise RunFailedError(
             f"{args.destination} does not hold the tensors of {args.source}: {min(changed)} and "
             f"{len(changed) - 1} more differ."
-        )
-    if config["name"] in ("clip_rn50", "clip_rn101"):
-        raise UserError(
-            f"Cannot certify {args.destination}, which was written. `--certify` runs networks that "
-            f"take images alone. Received {config['name']}, which reads texts too."
         )
     certificate = certify(config, arrays)
     path = certificate.save(f"{args.destination}.parity.json")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import nn, ops
+from unidet.backends import nn, ops, random
 from unidet.structures import Batch
 
 
@@ -21,7 +21,8 @@ def outputs_of(
     """Raw outputs of a model for a batch.
 
     Models of two stages also learn where each image ends and, where there are any, the proposals;
-    those of several vocabularies which data set each image comes from.
+    those of several vocabularies which data set each image comes from. A CLIP reads
+    :func:`example_tokens` beside them.
 
     Args:
         model: a model of either backend.
@@ -33,6 +34,8 @@ def outputs_of(
     if like is None:
         like = next(iter(nn.parameters(model).values()))
     images = ops.asarray(batch.images, like=like)
+    if getattr(model, "takes_tokens", False):
+        return model(images, example_tokens(model))
     if not getattr(model, "takes_image_sizes", False):
         return model(images)
     given = list(batch.proposals) or None if proposals is None else proposals
@@ -40,6 +43,25 @@ def outputs_of(
     if getattr(model, "takes_dataset_ids", False):
         more["dataset_ids"] = list(batch.dataset_ids) or None
     return model(images, image_sizes=batch.image_sizes, proposals=given, **more)
+
+
+def example_tokens(model: Any, texts: int = 4) -> np.ndarray:
+    """Texts of chance tokens and of several lengths, for trials of a model that reads texts.
+
+    Args:
+        model: a CLIP; its two last tokens begin and end a text.
+        texts: how many.
+
+    Returns:
+        ``(texts, context_length)`` int64.
+    """
+    generator = random.stream(0, "tokens")
+    begin, end, longest = model.vocab_size - 2, model.vocab_size - 1, model.context_length
+    tokens = []
+    for length in np.linspace(1, longest - 2, texts).astype(int):
+        words = generator.integers(1, begin, length).tolist()
+        tokens.append([begin, *words, end, *[0] * (longest - 2 - length)])
+    return np.array(tokens, np.int64)
 
 
 def example_proposals(model: Any, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:

@@ -62,6 +62,9 @@ class CLIP(CLIPText):
         ValueError: sizes that do not fit each other.
     """
 
+    #: ``forward`` wants texts beside images.
+    takes_tokens = True
+
     def __init__(
         self,
         embed_dim: int = 1024,
@@ -134,19 +137,21 @@ class CLIP(CLIPText):
             )
         return self.visual(images)
 
-    def forward(self, images: Any, tokens: Any) -> Any:
-        """Cosines of images and texts, times the learnt scale.
+    def forward(self, images: Any, tokens: Any) -> dict[str, Any]:
+        """Features of images and texts, and how well they fit.
 
         Args:
             images: as for :meth:`encode_image`.
             tokens: as for :meth:`encode_text`.
 
         Returns:
-            ``(images, texts)``.
+            ``image_features`` and ``text_features``, rows of ``embed_dim``, not normalised, and
+            ``logits`` ``(images, texts)``: cosines times the learnt scale.
         """
-        image, text = _unit(self.encode_image(images)), _unit(self.encode_text(tokens))
-        cosines = ops.matmul(image, ops.transpose(text, (1, 0)))
-        return cosines * ops.exp(self.logit_scale)
+        image, text = self.encode_image(images), self.encode_text(tokens)
+        cosines = ops.matmul(_unit(image), ops.transpose(_unit(text), (1, 0)))
+        logits = cosines * ops.exp(self.logit_scale)
+        return {"image_features": image, "text_features": text, "logits": logits}
 
 
 def _unit(features: Any) -> Any:
