@@ -191,11 +191,14 @@ def set_vocabularies(model: Any, datasets: Sequence[DetectionDataset]) -> None:
                 f"Missing key `data.train.{i}.embeddings`. Expected the text embeddings of "
                 f"{dataset.name}, which `unidet embed` makes."
             )
+        length, found = model.settings.embedding_dim, dataset.embeddings.shape[1]
+        if found != length:
+            raise ConfigError(
+                f"Invalid value for `data.train.{i}.embeddings`. Expected rows of {length} numbers "
+                f"for {dataset.name}, as the model's embeddings. Received {found}."
+            )
         embeddings.append(dataset.embeddings)
-    try:
-        model.set_training_vocabularies(embeddings)
-    except ValueError as error:
-        raise ConfigError(f"Invalid value for `data.train.*.embeddings`. {error}") from None
+    model.set_training_vocabularies(embeddings)
     model.set_image_counts([dataset.image_counts for dataset in datasets[:count]])
 
 
