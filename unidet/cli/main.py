@@ -47,6 +47,7 @@ examples:
   unidet train retinanet_r18_bccd --set data.root=BCCD --backend jittor
   unidet eval runs/a/best.safetensors --data ann.json --images photos --backend torch
   unidet predict runs/a/best.safetensors photo.jpg --out drawn --backend jittor
+  unidet predict unidetector.safetensors photo.jpg --classes "cat, traffic cone" --clip RN50.pt
   unidet doctor                                  what is installed and what is missing
 
 Each command explains itself: unidet COMMAND --help.
