@@ -223,7 +223,7 @@ def _vocabulary(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) ->
     sizes = " + ".join(str(array.shape[1] - 1) for array in texts)
     words = f"{sizes} classes, text vectors of {texts[0].shape[0]} numbers"
     if not any(array.any() for array in texts):
-        words += ", all zero: not given yet"
+        words += ", all zero (not given yet)"
     if len(texts) > 1:
         words += ", detects the first"
     return f"{words}: {shown}" if class_names else words

@@ -127,7 +127,9 @@ def test_priors_of_all_forms_agree(place: Path) -> None:
     Path("c.json").write_text(json.dumps(counts))
     rows = [[np.zeros((c, 5), np.float32) for c in counts], [np.zeros((0, 5))] * len(counts)]
     Path("r.pkl").write_bytes(pickle.dumps(rows))
-    for name in ("r.json", "c.json", "r.pkl"):
+    named = {"class_names": dataset.class_names, "detections": counts}
+    Path("n.json").write_text(json.dumps(named))
+    for name in ("r.json", "c.json", "n.json", "r.pkl"):
         assert read_class_prior(name, dataset) == counts
 
 
@@ -179,7 +181,7 @@ def test_inspection_shows_the_vocabulary(place: Path, capsys: pytest.CaptureFixt
         return next(line for line in lines if line.startswith("vocabulary"))
 
     assert shown("e2e").endswith("2 classes, text vectors of 12 numbers: disc, square")
-    assert shown("empty").endswith("all zero: not given yet")
+    assert shown("empty").endswith("all zero (not given yet)")
     assert shown("cln").endswith("1 class: object")
 
 

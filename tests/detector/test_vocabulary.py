@@ -75,6 +75,19 @@ def test_a_vocabulary_decides_what_is_found(backend: str, tmp_path: Path) -> Non
     assert Detector(path, backend=backend).class_names == ("tree",)
 
 
+def test_both_backends_find_the_same(both: None) -> None:
+    results = []
+    for backend in ("torch", "jittor"):
+        detector = Detector("stage2.safetensors", backend, first_stage="cln.safetensors")
+        detector.set_vocabulary(["cat", "dog", "bus"], vectors(3, seed=8))
+        detector.model.set_scoring(beta=0.3)
+        results.append(by_name(detector(PHOTO, score_threshold=0.0)))
+    assert sorted(results[0]) == sorted(results[1]) == ["bus", "cat", "dog"]
+    for name, rows in results[0].items():
+        assert len(rows) == len(results[1][name])
+        np.testing.assert_allclose(rows[:, 4], results[1][name][:, 4], atol=1e-4)
+
+
 def test_sources_of_vectors(tmp_path: Path) -> None:
     detector = Detector("e2e.safetensors", backend=HERE)
     rows = vectors(3, seed=8)

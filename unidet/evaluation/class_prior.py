@@ -20,9 +20,10 @@ def read_class_prior(path: str | Path, dataset: DetectionDataset) -> tuple[int, 
     """Detections of each class in raw results.
 
     Args:
-        path: ``.json``: results in COCO form, or a list with a count for each class; ``.pkl``: the
-            raw results of UniDetector's own tools, for each image a list with an array ``(k, 5)``
-            for each class.
+        path: ``.json``: results in COCO form, a list with a count for each class, or an object
+            with such a list under ``detections`` and the ``class_names``, as ``unidet recipe``
+            writes it; ``.pkl``: the raw results of UniDetector's own tools, for each image a list
+            with an array ``(k, 5)`` for each class.
         dataset: whose classes they are.
 
     Returns:
@@ -41,6 +42,13 @@ def read_class_prior(path: str | Path, dataset: DetectionDataset) -> tuple[int, 
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Invalid class prior {path}. It cannot be read: {error}.") from None
+    if isinstance(content, dict) and {"class_names", "detections"} <= set(content):
+        names, content = content["class_names"], content["detections"]
+        if names != list(dataset.class_names):
+            raise UserError(
+                f"Invalid class prior {path}. Expected the classes of {dataset.name} under "
+                "'class_names', in their order. Received those of another data set."
+            )
     if not isinstance(content, list) or not content:
         kind = "an empty list" if content == [] else f"a {type(content).__name__}"
         raise UserError(
