@@ -1,0 +1,112 @@
+"""Open vocabularies on generated scenes: names never seen, objects never annotated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unidet.config import load_config
+from unidet.data import Loader, generate_scenes, load_dataset
+from unidet.data.convert import write_json
+from unidet.data.frequencies import count_frequencies
+from unidet.data.scene_vectors import write_vectors
+from unidet.detector import Detector
+from unidet.engine import train
+from unidet.evaluation import evaluate_model, evaluate_proposals
+from unidet.evaluation.propose import choose_stage, propose
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+SHAPES = ("disc", "square", "triangle", "cross")
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "purple")
+#: Never in a training picture, while each colour and each shape is.
+UNSEEN = (
+    "red disc", "yellow square", "green triangle", "cyan cross", "blue disc", "purple square",
+)  # fmt: skip
+ANNOTATED = ("disc", "square", "triangle")
+
+
+@pytest.fixture(scope="module")
+def combinations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of the config zeroshot_scenes."""
+    root = tmp_path_factory.mktemp("combinations")
+    options: dict[str, Any] = {"size": (96, 96), "max_objects": 3, "classes": SHAPES}
+    options["colours"] = COLOURS
+    generate_scenes(root / "train", 640, **options, without=UNSEEN)
+    generate_scenes(root / "val", 200, **options, seed=1)
+    known = read(root, "train")
+    write_json(count_frequencies(known), root / "frequencies.json")
+    write_vectors(known.class_names, root / "vectors.npy", dim=64)
+    return root
+
+
+def read(root: Path, part: str, **more: Any) -> Any:
+    place = root / part
+    spec = {"annotations": place / "annotations.json", "images": place / "images"}
+    return load_dataset({"format": "coco", **spec, **more})
+
+
+def test_combinations_never_seen_are_found(
+    backend: str, combinations: Path, tmp_path: Path
+) -> None:
+    """A detector that was taught "red square" and "blue disc" finds "red disc".
+
+    Seen and unseen combinations stand in the same pictures, and all names compete for a box.
+    """
+    config = load_config("zeroshot_scenes", [f"data.root={combinations}", "data.val=[]"])
+    train(config, backend=backend, work_dir=tmp_path, quiet=True)
+    val = read(combinations, "val", embeddings=combinations / "vectors.npy")
+    model = Detector(tmp_path / "last.safetensors", backend=backend).model
+    found = evaluate_model(model, Loader(val, model.preprocess, 8), val).per_class
+    scores = {
+        group: float(np.mean([found[name]["AP50"] for name in names]))
+        for group, names in (("unseen", UNSEEN), ("seen", set(val.class_names) - set(UNSEEN)))
+    }
+    print(f"\n{backend}: AP50 seen {scores['seen']:.3f}, unseen {scores['unseen']:.3f}")
+    learnt = read(combinations, "train")
+    drawn = {learnt.class_names[i] for entry in learnt.annotations for i in entry.labels}
+    assert not drawn & set(UNSEEN) and len(drawn) == 18
+    assert scores["seen"] >= 0.3
+    assert scores["unseen"] >= 0.5 * scores["seen"]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of the configs zeroshot_cln_scenes and zeroshot_rpn_scenes."""
+    root = tmp_path_factory.mktemp("shapes")
+    generate_scenes(root / "train", 400, size=(128, 128), max_objects=5)
+    generate_scenes(root / "val", 100, size=(128, 128), max_objects=5, seed=1)
+    return root
+
+
+def recall(kind: str, backend: str, root: Path, work: Path) -> dict[str, dict[str, float]]:
+    """Metrics of a first stage's boxes for shapes that were annotated and for the others."""
+    config = load_config(f"zeroshot_{kind}_scenes", [f"data.root={root}"])
+    assert config.data.class_names == ANNOTATED
+    train(config, backend=backend, work_dir=work, quiet=True)
+    model = Detector(work / "last.safetensors", backend=backend).model
+    val = read(root, "val")
+    found = propose(model, Loader(val, model.preprocess, 4), stage=choose_stage(model))
+    metrics = {}
+    for group, wanted in (("seen", True), ("unseen", False)):
+        ids = [i for i, n in zip(val.category_ids, val.class_names) if (n in ANNOTATED) == wanted]
+        truth = val.to_coco()
+        scores = evaluate_proposals(truth, found, limits=(10, 30, 100), category_ids=ids)
+        metrics[group] = scores.metrics
+    return metrics
+
+
+def test_cln_finds_what_was_never_annotated(backend: str, shapes: Path, tmp_path: Path) -> None:
+    """Shapes that training took for background: the region proposal network learns to miss them."""
+    found = {kind: recall(kind, backend, shapes, tmp_path / kind) for kind in ("cln", "rpn")}
+    for kind, groups in found.items():
+        told = "; ".join(
+            f"{group} " + ", ".join(f"{key} {scores[key]:.3f}" for key in ("AR10", "AR30", "AR100"))
+            for group, scores in groups.items()
+        )
+        print(f"\n{backend} {kind}: {told}")
+    assert found["cln"]["seen"]["AR100"] >= 0.5
+    assert found["cln"]["unseen"]["AR100"] >= found["rpn"]["unseen"]["AR100"]
