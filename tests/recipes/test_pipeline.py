@@ -138,6 +138,21 @@ def test_steps_by_themselves(kitchen: Kitchen) -> None:
     assert kitchen.run() == "bcd"
 
 
+def test_files_of_others_are_kept(kitchen: Kitchen) -> None:
+    kitchen.cook("c", False)
+    with pytest.raises(UserError, match=r"File exists: .*c, which no recipe"):
+        kitchen.run()
+    assert not (kitchen.root / "steps.json").exists()
+    assert kitchen.run(overwrite=True) == "abcd"
+    # One's own are replaced without a question.
+    kitchen.settings["a"] = 1
+    kitchen.fails["b"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.run()
+    del kitchen.fails["b"]
+    assert kitchen.run() == "bcd"
+
+
 def test_a_plan_writes_nothing(kitchen: Kitchen) -> None:
     steps = kitchen.steps()
     reasons = [p.reason for p in plan(steps, steps, Ledger(kitchen.root))]

@@ -67,13 +67,13 @@ class Ledger:
             content = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"Invalid record {self.path}. It cannot be read: {error}. Without it all steps "
-                "run again."
+                f"Invalid record {self.path}. It cannot be read: {error}. Remove it and pass "
+                "--overwrite to run all steps again."
             ) from None
         if not isinstance(content, dict) or not all(isinstance(e, dict) for e in content.values()):
             raise UserError(
                 f"Invalid record {self.path}. Expected an object with an entry for each step. "
-                "Without it all steps run again."
+                "Remove it and pass --overwrite to run all steps again."
             )
         return content
 
@@ -85,7 +85,7 @@ class Ledger:
             inputs: of :func:`digest_of`.
         """
         entry = self._entries.get(step)
-        if entry is None:
+        if not entry:
             return "not done yet"
         if entry.get("inputs") != inputs:
             return "its settings or inputs have changed"
@@ -98,10 +98,13 @@ class Ledger:
                 return f"{name} is {'missing' if found is None else 'damaged'}"
         return ""
 
+    def known(self, step: str) -> bool:
+        """Whether what a step leaves is the recipe's own, done, interrupted or struck out."""
+        return step in self._entries
+
     def begin(self, step: str, inputs: str, behind: Sequence[str]) -> None:
         """Enters a step as begun and strikes out those behind it."""
-        for name in behind:
-            self._entries.pop(name, None)
+        self._entries |= {name: {} for name in behind if name in self._entries}
         self._entries[step] = {"inputs": inputs}
         make_parent(self.path)
         write_json(self.path, self._entries)

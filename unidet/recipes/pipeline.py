@@ -150,9 +150,17 @@ def run_steps(
         Names of the steps that ran.
 
     Raises:
-        UserError: see :func:`plan`, or bad input of a step.
+        UserError: see :func:`plan`, bad input of a step, or files that no step of this work dir
+            has written stand where one would write.
         RunFailedError: a step did not leave what it should, or see the step.
     """
+    for step in chosen:
+        strange = next((path for path in step.outputs if path.exists()), None)
+        if strange and not ledger.known(step.name) and not overwrite:
+            raise UserError(
+                f"File exists: {strange}, which no recipe in {ledger.root} has written. Choose "
+                "another work dir or pass --overwrite."
+            )
     ran = []
     for planned in plan(steps, chosen, ledger, overwrite=overwrite):
         step = planned.step
