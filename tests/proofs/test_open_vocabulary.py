@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unidet.config import load_config
+from unidet.config import load_config, read_text
+from unidet.config.build import build
+from unidet.config.yaml_io import parse
 from unidet.data import Loader, generate_scenes, load_dataset
 from unidet.data.convert import write_json
 from unidet.data.frequencies import count_frequencies
@@ -17,6 +19,11 @@ from unidet.detector import Detector
 from unidet.engine import train
 from unidet.evaluation import evaluate_model, evaluate_proposals
 from unidet.evaluation.propose import choose_stage, propose
+from unidet.recipes.config import Recipe
+from unidet.recipes.ledger import Ledger
+from unidet.recipes.pipeline import run_steps
+from unidet.recipes.report import read_report, report_tables
+from unidet.recipes.unidetector import unidetector_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -110,3 +117,50 @@ def test_cln_finds_what_was_never_annotated(backend: str, shapes: Path, tmp_path
         print(f"\n{backend} {kind}: {told}")
     assert found["cln"]["seen"]["AR100"] >= 0.5
     assert found["cln"]["unseen"]["AR100"] >= found["rpn"]["unseen"]["AR100"]
+
+
+#: What makes photos as small as the scenes.
+SMALL = "model.arguments.preprocess={resize: fixed, size: [96, 96], pad_divisor: 16}"
+
+
+def photos(sample_data: Path, folder: Path) -> list[dict[str, str]]:
+    """Two small sets of photos for a recipe, with vectors of their names."""
+    sets = []
+    for name in ("bccd", "voc100"):
+        root = sample_data / "data" / name
+        annotations = root / "annotations" / "instances_train.json"
+        spec = {"format": "coco", "annotations": annotations, "images": root / "images"}
+        vectors = write_vectors(load_dataset(spec).class_names, folder / f"{name}.npy", dim=64)
+        sets.append(
+            {
+                "annotations": str(annotations),
+                "images": str(root / "images"),
+                "embeddings": str(vectors),
+            }
+        )
+    return sets
+
+
+def test_the_recipe_on_scenes_and_photos(backend: str, sample_data: Path, tmp_path: Path) -> None:
+    """Four data sets of different classes: CLN's boxes against an RPN's, raw against calibrated."""
+    values: dict[str, Any] = parse(*read_text("recipe_unidetector_scenes", recipes=True))
+    values["train"] += photos(sample_data, tmp_path)
+    for scenes in values["scenes"][:2]:
+        scenes["count"] = 160
+    values["stage2"]["set"] = [SMALL]
+    first = {"cln": "zeroshot_cln_scenes", "rpn": "zeroshot_scenes"}
+    reports = []
+    for name, config in first.items():
+        values["stage1"] = {"config": config, "set": ["train.epochs=3", SMALL]}
+        work = tmp_path / name
+        steps = unidetector_steps(build(Recipe, values, name), work, backend=backend)
+        ran = run_steps(steps, steps, Ledger(work), say=lambda line: None)
+        assert ran == [step.name for step in steps]
+        reports.append(read_report(work))
+    print(f"\n{report_tables(reports)}")
+    cln, rpn = reports
+    assert cln["classes"] == {"all": 24, "seen": 18}
+    assert cln["proposals"]["unseen"]["AR100"] >= rpn["proposals"]["unseen"]["AR100"]
+    for kind in ("raw", "calibrated"):
+        assert cln["results"][kind]["AP50 seen"] > 0.1
+        assert cln["results"][kind]["AP50 unseen"] >= 0.5 * cln["results"][kind]["AP50 seen"]

@@ -166,7 +166,6 @@ def test_bad_recipes_write_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("UNIDET_BACKEND", "torch")
     monkeypatch.setattr("unidet.backends.resolve", lambda name=None: "torch")
     words = [f"--set={key.replace('__', '.')}={value}" for key, value in changes.items()]
     work = tmp_path / "w"
