@@ -143,6 +143,7 @@ class Detector:
         self.model = model
         self.device = device
         self.first_stage: Detector | None = None
+        self._has_vocabulary = False
         self.backend = backend_of(model)
         self.preprocess = preprocess if preprocess is not None else model.preprocess
         names = class_names or getattr(model, "class_names", None)
@@ -305,7 +306,9 @@ class Detector:
         return [placed(rows, batch.original_sizes[0], batch.image_sizes[0], batch.scales[0])]
 
     def _detect(self, pixels: np.ndarray, score_threshold: float) -> Detections:
-        check_vocabulary(self.model)
+        if not self._has_vocabulary:  # looked at once: it may be large
+            check_vocabulary(self.model)
+            self._has_vocabulary = True
         batch = self.preprocess.batch([pixels])
         if getattr(self.model, "needs_proposals", False):
             batch.proposals = self._propose(pixels, batch)
