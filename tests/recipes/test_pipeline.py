@@ -132,6 +132,10 @@ def test_steps_by_themselves(kitchen: Kitchen) -> None:
     assert kitchen.run(start="d") == "d"
     assert kitchen.run(start="b") == ""
     assert kitchen.run(start="b", overwrite=True) == "bd"
+    kitchen.source.write_text("rye")
+    with pytest.raises(UserError, match=r"Missing step a .* have changed"):
+        kitchen.run(only=["d"])
+    kitchen.source.write_text("flour")
     # A step that ran alone leaves those behind it to be done.
     with pytest.raises(UserError, match="Missing step b"):
         kitchen.run(only=["a", "d"], overwrite=True)

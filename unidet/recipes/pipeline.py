@@ -89,20 +89,22 @@ def plan(
         overwrite: run the chosen steps even where they are done.
 
     Raises:
-        UserError: a step that is not chosen is not done, and a chosen one needs it.
+        UserError: a step that is not chosen is not done, and a chosen one builds on it.
     """
-    by_name = {step.name: step for step in steps}
     names = {step.name for step in chosen}
     again: list[str] = []
-    for step in chosen:
-        for need in step.needs:
-            if need not in names:
-                _check_done(step, by_name[need], ledger)
+    for need in steps:
+        heirs = [name for name in behind(steps, need.name) if name in names]
+        if need.name in names or not heirs:
+            continue
+        reason = ledger.state(need.name, inputs_of(need))
+        if reason:
+            raise _missing(heirs[0], need.name, ledger, reason)
     for step in chosen:
         for need in step.needs:
             before = [name for name in again if need in behind(steps, name)]
             if need not in names and before:
-                raise _missing(step, need, ledger, f"{before[0]} runs, on which it builds")
+                raise _missing(step.name, need, ledger, f"{before[0]} runs, on which it builds")
         rerun = next((need for need in step.needs if need in again), None)
         reason = ledger.state(step.name, inputs_of(step))
         if rerun:
@@ -114,15 +116,9 @@ def plan(
         yield Planned(step, reason)
 
 
-def _check_done(step: Step, need: Step, ledger: Ledger) -> None:
-    reason = ledger.state(need.name, inputs_of(need))
-    if reason:
-        raise _missing(step, need.name, ledger, reason)
-
-
-def _missing(step: Step, need: str, ledger: Ledger, reason: str) -> UserError:
+def _missing(step: str, need: str, ledger: Ledger, reason: str) -> UserError:
     return UserError(
-        f"Missing step {need} in {ledger.root}, which {step.name} needs. Expected it done. "
+        f"Missing step {need} in {ledger.root}, which {step} needs. Expected it done. "
         f"Received: {reason}. Run it too, or leave out --only and --from."
     )
 
