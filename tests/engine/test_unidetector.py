@@ -189,6 +189,23 @@ def test_resuming_is_exact(
     assert_same_weights(tmp_path / "run", run(backend))
 
 
+def test_another_run_starts_from_its_weights(
+    backend: str, run: Callable[[str], Path], root: Path, tmp_path: Path
+) -> None:
+    """A narrow network of CLIP is one of CLIP; the vocabulary is that of the new data."""
+    weights = run(backend) / "last.safetensors"
+    options = {"weights": str(weights), "max_steps": 1}
+    chosen = config(root, train=options, train_sets=[source("b")], val_sets=[])
+    work = tmp_path / "run"
+    train(chosen, backend=backend, work_dir=work, quiet=True)
+    assert "weights from" in (work / "log.txt").read_text()
+    before, after = load_checkpoint(weights), load_checkpoint(work / "last.safetensors")
+    name = "head.attnpool.v_proj.weight"
+    np.testing.assert_allclose(after.arrays[name], before.arrays[name], atol=1e-3)
+    text = after.arrays["head.text_embeddings"][:, :-1].T
+    np.testing.assert_array_equal(text, stored_text(root, "b"))
+
+
 def test_both_frameworks_train_alike(both: None, run: Callable[[str], Path]) -> None:
     torch, jittor = (np.array(losses(run(name))) for name in ("torch", "jittor"))
     apart = np.abs(torch - jittor)[: 2 * EPOCH] / torch[: 2 * EPOCH]

@@ -130,7 +130,7 @@ def refuse_clip(state: Arrays, target: Arrays | None = None, *, source: str = "t
     Raises:
         CheckpointError: the file's first convolution is CLIP's and the model's is not.
     """
-    if _stem(state) == CLIP_STEM and (target is None or _stem(target) not in (CLIP_STEM, None)):
+    if _is_clip(state) and (target is None or _is_clip(target) is False):
         raise CheckpointError(
             f"Invalid checkpoint {source}. Expected a ResNet in torchvision's layout. Received "
             f"one of CLIP. {CLIP_ADVICE}."
@@ -147,19 +147,19 @@ def require_clip(state: Arrays, *, source: str = "the file") -> None:
     Raises:
         CheckpointError: the file's first convolution is not CLIP's.
     """
-    if _stem(state) not in (CLIP_STEM, None):
+    if _is_clip(state) is False:
         raise CheckpointError(
             f"Invalid checkpoint {source}. Expected a ResNet of CLIP. Received one in "
             f"torchvision's layout. {CLIP_ADVICE}."
         )
 
 
-def _stem(state: Arrays) -> Shape | None:
-    """Shape of the first convolution of a ResNet under any of its usual names."""
+def _is_clip(state: Arrays) -> bool | None:
+    """Whether the first convolution of a ResNet is CLIP's, of any width; None: there is none."""
     for prefix in _STEMS:
         name = f"{prefix}conv1.weight"
         if name in state:
-            return state[name].shape
+            return state[name].shape[1:] == CLIP_STEM[1:]
     return None
 
 
