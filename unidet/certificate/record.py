@@ -21,6 +21,8 @@ Sink = Callable[[str, str, np.ndarray], None]
 Lookup = Callable[[str, str], "np.ndarray | None"]
 #: Outputs that are handed over from side to side in place of being compared.
 _PROPOSALS = ("proposals", "proposal_scores")
+#: Proposals of an image that losses and gradients are compared on.
+LEARNT = 64
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.Identity)
 
 
@@ -114,7 +116,7 @@ def _losses(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | 
     given = _recorded_proposals(recorded, "train", len(batch))
     outputs = outputs_of(model, batch, like=like, proposals=given)
     if "proposals" not in outputs and hasattr(model, "propose"):
-        outputs["proposals"] = model.propose(outputs, train=True)[0]
+        outputs["proposals"] = [_some(boxes) for boxes in model.propose(outputs, train=True)[0]]
     if recorded is None:
         _hand_over(outputs, "train", sink)
     losses = model.losses(outputs, batch.targets)
@@ -135,6 +137,16 @@ def _losses(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | 
             if gradient is None
             else ops.to_numpy(gradient),
         )
+
+
+def _some(boxes: np.ndarray) -> np.ndarray:
+    """At most :data:`LEARNT` of the proposals, from all levels and scores.
+
+    A head that begins with convolutions would take minutes for all, and show nothing more.
+    """
+    if len(boxes) <= LEARNT:
+        return boxes
+    return boxes[np.linspace(0, len(boxes) - 1, LEARNT).astype(int)]
 
 
 def _hand_over(outputs: Mapping[str, Any], mode: str, sink: Sink) -> None:
