@@ -101,11 +101,11 @@ def plan(
         if reason:
             raise _missing(heirs[0], need.name, ledger, reason)
     for step in chosen:
-        for need in step.needs:
-            before = [name for name in again if need in behind(steps, name)]
-            if need not in names and before:
-                raise _missing(step.name, need, ledger, f"{before[0]} runs, on which it builds")
-        rerun = next((need for need in step.needs if need in again), None)
+        for other in step.needs:
+            before = [name for name in again if other in behind(steps, name)]
+            if other not in names and before:
+                raise _missing(step.name, other, ledger, f"{before[0]} runs, on which it builds")
+        rerun = next((name for name in step.needs if name in again), None)
         reason = ledger.state(step.name, inputs_of(step))
         if rerun:
             reason = f"{rerun} runs"
