@@ -119,5 +119,5 @@ def test_proposals_outside_the_image(backend: str, box: list[float]) -> None:
     assert len(found) and found.boxes_xyxy.min() >= 0
     assert (found.boxes_xyxy <= [96, 64, 96, 64]).all()
     given[0][0, 2] = np.nan
-    with pytest.raises(ValueError, match=r"`proposals`.*finite corners"):
+    with pytest.raises(ValueError, match=r"`proposals`.*finite numbers"):
         outputs_of(model, batch, proposals=given)
