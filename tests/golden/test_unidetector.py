@@ -14,6 +14,7 @@ from tests.golden.support import Golden, as_targets, matched_share, padded_batch
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
 from unidet.models.calling import outputs_of
+from unidet.models.clip_head import cosine_logits
 from unidet.models.federated import draw_classes
 from unidet.structures import Batch
 from unidet.weights_convert import FAMILIES
@@ -179,41 +180,48 @@ def test_end_to_end(sample_data: Path, backend: str) -> None:
         assert matched_share(found, rows[:, :4], rows[:, 4], labels) >= 0.98
 
 
-@pytest.mark.parametrize("case", ["plain", "frequencies", "swapped", "no_draw"])
-def test_partitioned(
-    sample_data: Path, backend: str, case: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_partitioned(sample_data: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = Golden(sample_data, "unidetector_partitioned")
+    model, table = build(golden, "unidetector_partitioned", backend, **ALL)
+    for case in ("plain", "frequencies", "swapped", "no_draw"):
+        batch = make_batch(
+            model,
+            golden,
+            [0, 1],
+            proposals=[golden[f"{i}/proposals_in"] for i in range(2)],
+            dataset_ids=golden[f"{case}/dataset_ids"].tolist(),
+            targets=[
+                as_targets(golden[f"target{i}/boxes"], golden[f"{case}/labels{i}"])
+                for i in range(2)
+            ],
+        )
+        if case == "plain":
+            check_both_vocabularies(golden, model, batch)
+        with monkeypatch.context() as patch:
+            check_case(golden, model, batch, case, table, patch)
+
+
+def check_both_vocabularies(golden: Golden, model: Any, batch: Batch) -> None:
+    outputs, seen = run(model, batch)
+    for name in ("layer4", "attnpool"):
+        golden.check(name, seen[name])
+    with ops.no_grad():
+        vectors = ops.asarray(seen["attnpool"], backend=backend_of(model))
+        for i in range(2):
+            logits = ops.to_numpy(cosine_logits(vectors, model.head.text(i)))
+            np.testing.assert_allclose(logits, golden[f"cls_logits{i}"], atol=5e-3)
+    deltas = ops.to_numpy(outputs["box_deltas"])
+    np.testing.assert_allclose(deltas, golden["bbox_pred"], rtol=1e-3, atol=1e-4)
+
+
+def check_case(
+    golden: Golden, model: Any, batch: Batch, case: str, table: Any, patch: pytest.MonkeyPatch
+) -> None:
+    """Losses and gradients with the draw that the peer recorded."""
     wanted = 0 if case == "no_draw" else 12
-    model, table = build(
-        golden, "unidetector_partitioned", backend, federated_classes=wanted, **ALL
-    )
-    if case in ("frequencies", "swapped"):
-        model.set_image_counts([None, golden["image_count1"]])
-    batch = make_batch(
-        model,
-        golden,
-        [0, 1],
-        proposals=[golden[f"{i}/proposals_in"] for i in range(2)],
-        dataset_ids=golden[f"{case}/dataset_ids"].tolist(),
-        targets=[
-            as_targets(golden[f"target{i}/boxes"], golden[f"{case}/labels{i}"]) for i in range(2)
-        ],
-    )
-    if case == "plain":
-        outputs, seen = run(model, batch)
-        for name in ("layer4", "attnpool"):
-            golden.check(name, seen[name])
-        with ops.no_grad():
-            vectors = ops.asarray(seen["attnpool"], backend=backend_of(model))
-            for i in range(2):
-                from unidet.models.clip_head import cosine_logits
-
-                logits = ops.to_numpy(cosine_logits(vectors, model.head.text(i)))
-                np.testing.assert_allclose(logits, golden[f"cls_logits{i}"], atol=5e-3)
-        deltas = ops.to_numpy(outputs["box_deltas"])
-        np.testing.assert_allclose(deltas, golden["bbox_pred"], rtol=1e-3, atol=1e-4)
-
+    model.set_scoring(federated_classes=wanted)
+    counted = case in ("frequencies", "swapped")
+    model.set_image_counts([None, golden["image_count1"] if counted else None])
     draws = iter([golden[f"{case}/drawn{i}"] for i in range(2)] if wanted else [])
 
     def recorded(
@@ -227,7 +235,7 @@ def test_partitioned(
             assert (np.append(counts, 1)[given] > 0).all()
         return given
 
-    monkeypatch.setattr("unidet.models.federated.draw_classes", recorded)
+    patch.setattr("unidet.models.federated.draw_classes", recorded)
     found, norms = losses_and_norms(model, batch)
     assert next(draws, None) is None
     check_losses(golden, f"{case}/loss", found)
