@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.steps import step
 from unidet.backends import available, nn, ops, random
 from unidet.models import create_model
 from unidet.models.boxes import box_area, intersection
@@ -65,29 +66,6 @@ def tiny(backend: str, **changes: Any) -> Any:
 def answers(model: Any, batch: Batch) -> dict[str, Any]:
     with ops.no_grad():
         return outputs_of(model, batch)
-
-
-def step(model: Any, batch: Batch, sampled: Any = None) -> tuple[dict, dict, Any]:
-    """Losses and gradients in training mode, and the samples."""
-    weights = nn.trainable(model)
-    losses: dict[str, Any] = {}
-    kept: list[Any] = [sampled]
-
-    def total(*_: Any) -> Any:
-        outputs = outputs_of(model, batch)
-        if kept[0] is None:
-            kept[0] = model.goals(outputs, batch.targets)
-        losses.update(model.losses(outputs, batch.targets, kept[0]))
-        first, *others = losses.values()
-        for value in others:
-            first = first + value
-        return first
-
-    model.train()
-    _, gradients = ops.grad(total, list(weights.values()))
-    model.eval()
-    values = {name: float(ops.item(value)) for name, value in losses.items()}
-    return values, {name: ops.to_numpy(g) for name, g in zip(weights, gradients)}, kept[0]
 
 
 # --- centerness ---------------------------------------------------------------------------------

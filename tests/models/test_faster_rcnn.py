@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.steps import step
 from unidet.backends import backend_of, nn, ops, random
 from unidet.models import MODELS, create_model
 from unidet.models import fast_rcnn as module
@@ -53,29 +54,6 @@ def spread(model: Any) -> None:
         if name in arrays:
             changed[name] = arrays[name] * np.float32(20)
     nn.load_arrays(model, {**arrays, **changed})
-
-
-def step(model: Any, batch: Batch, sampled: Any = None) -> tuple[dict, dict, Any]:
-    """Losses and gradients in training mode, and the samples."""
-    weights = nn.trainable(model)
-    losses: dict[str, Any] = {}
-    kept: list[Any] = [sampled]
-
-    def total(*_: Any) -> Any:
-        outputs = outputs_of(model, batch)
-        if kept[0] is None:
-            kept[0] = model.goals(outputs, batch.targets)
-        losses.update(model.losses(outputs, batch.targets, kept[0]))
-        first, *others = losses.values()
-        for value in others:
-            first = first + value
-        return first
-
-    model.train()
-    _, gradients = ops.grad(total, list(weights.values()))
-    model.eval()
-    values = {name: float(ops.item(value)) for name, value in losses.items()}
-    return values, {name: ops.to_numpy(g) for name, g in zip(weights, gradients)}, kept[0]
 
 
 VARIANTS = {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.steps import step
 from tests.models.tiny_unidetector import (
     LENGTH,
     SIZES,
@@ -17,7 +18,6 @@ from tests.models.tiny_unidetector import (
     answers,
     batch_of,
     several,
-    step,
     targets,
     texts,
     tiny,

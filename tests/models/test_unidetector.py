@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.steps import step
 from tests.models.tiny_unidetector import (
     E2E,
     LENGTH,
@@ -20,7 +21,6 @@ from tests.models.tiny_unidetector import (
     batch_of,
     proposals,
     several,
-    step,
     targets,
     texts,
     tiny,

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from unidet.cli.options import add_framework
+
 if TYPE_CHECKING:
     from unidet.text.names import ClassNames
 
@@ -68,12 +70,7 @@ def add_parser(subparsers: Any) -> None:
         help="CLIP's vocabulary bpe_simple_vocab_16e6.txt.gz (default: that of UNIDET_BPE, or the "
         "one inside an installed openai-clip or open_clip_torch)",
     )
-    parser.add_argument(
-        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
-    )
+    add_framework(parser)
     parser.add_argument(
         "--batch-size",
         type=int,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.cli.options import add_framework, add_loading
 from unidet.cli.vocabulary import add_scoring_options
 
 if TYPE_CHECKING:
@@ -54,22 +55,8 @@ def add_parser(subparsers: Any) -> None:
         metavar="A,B",
         help="of proposals: count the objects of these classes alone, such as unseen ones",
     )
-    parser.add_argument(
-        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images at a time (default: 1)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="threads that read images ahead (default: 0)",
-    )
+    add_framework(parser)
+    add_loading(parser)
     parser.add_argument(
         "--max-detections",
         type=int,

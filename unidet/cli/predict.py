@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from unidet.cli.options import add_framework
 from unidet.cli.vocabulary import add_scoring_options, add_vocabulary_options
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -31,12 +32,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="T",
         help="least score of a detection, 0 to 1 (default: 0.3)",
     )
-    parser.add_argument(
-        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
-    )
+    add_framework(parser)
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON alone")
     add_vocabulary_options(parser)
     group = parser.add_argument_group("proposals, for detectors that classify given boxes")

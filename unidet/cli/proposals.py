@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from unidet.cli.options import add_framework, add_loading
+
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
@@ -54,22 +56,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--limit", type=int, metavar="N", help="only the first N images, for a trial; .npz alone"
     )
-    parser.add_argument(
-        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images at a time (default: 1)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="threads that read images ahead (default: 0)",
-    )
+    add_framework(parser)
+    add_loading(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from unidet.cli.options import add_framework, add_overrides
+
 _EPILOG = """\
 examples:
   unidet recipe unidetector recipe_unidetector_scenes --backend torch    minutes, no download
@@ -53,20 +55,8 @@ def _add_unidetector(actions: Any) -> None:
     parser.add_argument(
         "--work-dir", metavar="D", help="folder of the recipe (default: runs/NAME-BACKEND)"
     )
-    parser.add_argument(
-        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one key of the recipe, repeatable; the value is YAML",
-    )
+    add_framework(parser)
+    add_overrides(parser, "recipe")
     parser.add_argument(
         "--only",
         action="append",

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.cli.options import add_framework, add_overrides
+
 if TYPE_CHECKING:
     from unidet.config import Config
 
@@ -33,20 +35,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help="YAML file or name of a shipped config (default: quickstart)",
     )
-    parser.add_argument(
-        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one key of the config, repeatable; the value is YAML",
-    )
+    add_framework(parser)
+    add_overrides(parser, "config")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of the run (default: train.seed of the config)"
     )

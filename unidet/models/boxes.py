@@ -25,6 +25,15 @@ def iou_with(boxes_xyxy: np.ndarray, areas: np.ndarray, box: np.ndarray) -> np.n
     return shared / np.maximum(union, np.float32(1e-8))
 
 
+def paired_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """IoU ``(n,)`` of each box ``(n, 4)`` with the one of the same row; 0 where both are empty."""
+    low = np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
+    high = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])
+    shared = box_area(np.concatenate([low, high], axis=1))
+    union = box_area(a_xyxy) + box_area(b_xyxy) - shared
+    return shared / np.maximum(union, np.float32(1e-8))
+
+
 def clip_boxes(
     boxes_xyxy: np.ndarray, height: float, width: float, one_sided: bool = False
 ) -> np.ndarray:

@@ -77,9 +77,7 @@ class CLIPBoxHead(nn.Module):
             f"text_embeddings_{i}" if several else "text_embeddings" for i in range(len(embeddings))
         ]
         for name, rows in zip(names, embeddings):
-            columns = np.zeros((self.embedding_dim, len(rows) + 1), np.float32)
-            columns[:, :-1] = np.asarray(rows, np.float32).T
-            self.register_buffer(name, ops.asarray(columns, like=like))
+            self.register_buffer(name, ops.asarray(text_columns(rows), like=like))
         self.text_names = tuple(names)
 
     def text(self, vocabulary: int = 0) -> Any:
@@ -94,6 +92,11 @@ class CLIPBoxHead(nn.Module):
         """Logits of the first vocabulary ``(R, classes + 1)`` and deltas ``(R, 4)``."""
         vectors = self.features(x)
         return cosine_logits(vectors, self.text()), self.box_out(vectors)
+
+
+def text_columns(embeddings: np.ndarray) -> np.ndarray:
+    """``(D, classes + 1)`` float32 of ``(classes, D)``; the last column is the background."""
+    return np.pad(np.asarray(embeddings, np.float32).T, ((0, 0), (0, 1)))
 
 
 def cosine_logits(vectors: Any, text: Any) -> Any:

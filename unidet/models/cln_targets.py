@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unidet.backends import random
-from unidet.models.boxes import box_area, intersection
+from unidet.models.boxes import paired_iou
 from unidet.models.matcher import IGNORED, Matcher
 from unidet.models.proposals import inside_image
 from unidet.models.samplers import RandomSampler
@@ -100,11 +100,5 @@ def without_border_targets(goal: RPNTargets) -> RPNTargets:
 def roi_quality(goal: RoITargets) -> QualityGoals:
     """IoU of each positive proposal with its object, before refinement."""
     boxes = goal.boxes
-    iou = np.array([_iou(a, b) for a, b in zip(boxes.anchors, boxes.boxes)], np.float32).reshape(-1)
+    iou = paired_iou(boxes.anchors, boxes.boxes).astype(np.float32)
     return QualityGoals(index=boxes.index, wanted=iou, weights=boxes.weights)
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.float32:
-    shared = intersection(a[None], b)[0]
-    union = box_area(a[None])[0] + box_area(b[None])[0] - shared
-    return np.float32(shared / max(union, 1e-6))

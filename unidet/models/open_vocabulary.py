@@ -11,7 +11,7 @@ import numpy as np
 
 from unidet.backends import ops
 from unidet.models.calibration import open_scores
-from unidet.models.clip_head import CLIPBoxHead, cosine_logits
+from unidet.models.clip_head import CLIPBoxHead, cosine_logits, text_columns
 from unidet.models.clip_resnet import CLIPResNet
 from unidet.models.federated import class_goals
 from unidet.models.labels import check_labels
@@ -179,8 +179,6 @@ class OpenVocabulary(_Base):
 
     @contextmanager
     def _guesting(self, names: tuple[str, ...], rows: np.ndarray) -> Iterator[None]:
-        columns = np.zeros((rows.shape[1], len(names) + 1), np.float32)
-        columns[:, :-1] = rows.T
         earlier = (self.settings, self._guest)
         guest = replace(
             self.settings,
@@ -190,7 +188,7 @@ class OpenVocabulary(_Base):
             # Counts of other classes say nothing about these.
             **({} if self.class_names == names else {"gamma": None, "class_prior": None}),
         )
-        self._guest = ops.asarray(columns, like=self.head.text())
+        self._guest = ops.asarray(text_columns(rows), like=self.head.text())
         self._configure(guest)
         try:
             yield

@@ -1,0 +1,46 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_framework(parser: argparse.ArgumentParser) -> None:
+    """Which framework computes, and where."""
+    parser.add_argument(
+        "--backend", choices=("torch", "jittor"), help="framework (default: the one installed)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
+    )
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """How images come in."""
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="threads that read images ahead (default: 0)",
+    )
+
+
+def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
+    """Changes to single keys.
+
+    Args:
+        parser: of the command.
+        what: has the keys, in words.
+    """
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"change one key of the {what}, repeatable; the value is YAML",
+    )
