@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import ops
+from unidet.backends import nn, ops
+from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections, Targets
 
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
@@ -98,6 +99,29 @@ def padded_batch(
 def as_targets(boxes: np.ndarray, labels: np.ndarray) -> Targets:
     """Ground truth without crowds."""
     return Targets(boxes.astype(np.float32), labels.astype(np.int64))
+
+
+def losses_and_norms(model: Any, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
+    """Losses of a training step, and the l2 norm of every gradient."""
+    weights = nn.trainable(model)
+    losses: dict[str, Any] = {}
+
+    def total(*_: Any) -> Any:
+        outputs = outputs_of(model, batch)
+        losses.update(model.losses(outputs, batch.targets))
+        first, *others = losses.values()
+        for value in others:
+            first = first + value
+        return first
+
+    model.train()
+    _, gradients = ops.grad(total, list(weights.values()))
+    model.eval()
+    norms = {
+        name: float(np.linalg.norm(ops.to_numpy(value).astype(np.float64)))
+        for name, value in zip(weights, gradients)
+    }
+    return {name: float(ops.item(value)) for name, value in losses.items()}, norms
 
 
 def matched_share(

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.golden.support import Golden, as_targets, matched_share
+from tests.golden.support import Golden, as_targets, losses_and_norms, matched_share
 from tests.golden.test_unidetector import (
     check_gradients,
-    losses_and_norms,
     make_batch,
 )
 from unidet.backends import nn, ops

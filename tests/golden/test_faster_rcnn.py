@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.golden.support import Golden, as_targets, matched_share, padded_batch
+from tests.golden.support import Golden, as_targets, losses_and_norms, matched_share, padded_batch
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
 from unidet.models.roi_levels import roi_levels
@@ -121,30 +121,6 @@ def check_proposals(
     assert (np.abs(own - boxes).max(axis=1) < 0.05).mean() >= 0.9
 
 
-def loss_and_gradient_norms(model: Any, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
-    """Losses of a training step, and the l2 norm of every gradient."""
-    weights = nn.trainable(model)
-    losses: dict[str, Any] = {}
-
-    def total(*_: Any) -> Any:
-        images = ops.asarray(batch.images, backend=backend_of(model))
-        outputs = model(images, image_sizes=batch.image_sizes)
-        losses.update(model.losses(outputs, batch.targets))
-        first, *others = losses.values()
-        for value in others:
-            first = first + value
-        return first
-
-    model.train()
-    _, gradients = ops.grad(total, list(weights.values()))
-    norms = {
-        name: float(np.linalg.norm(ops.to_numpy(value).astype(np.float64)))
-        for name, value in zip(weights, gradients)
-    }
-    model.eval()
-    return {name: float(ops.item(value)) for name, value in losses.items()}, norms
-
-
 def check_losses(golden: Golden, found: dict[str, float], names: dict[str, str]) -> None:
     assert set(found) == set(names)
     for name, key in names.items():
@@ -218,7 +194,7 @@ def test_torchvision(sample_data: Path, backend: str, version: str) -> None:
     golden.check("box_regression", answers["box_deltas"], atol=2e-3)
     for found in (run.detections(answers, given), model.predict(run.outputs, batch)):
         check_detections(golden, found)
-    losses, norms = loss_and_gradient_norms(model, batch)
+    losses, norms = losses_and_norms(model, batch)
     names = {
         "loss_rpn_cls": "loss/loss_objectness",
         "loss_rpn_box": "loss/loss_rpn_box_reg",
@@ -281,7 +257,7 @@ def check_mmdet_image(golden: Golden, model: Any, table: Table, index: int) -> N
     for found in (run.detections(answers, given)[0], model.predict(outputs, batch)[0]):
         assert len(found) == len(table_rows)
         assert matched_share(found, *stored) >= 0.98
-    losses, norms = loss_and_gradient_norms(model, batch)
+    losses, norms = losses_and_norms(model, batch)
     names = {
         "loss_rpn_cls": f"loss{index}/loss_rpn_cls",
         "loss_rpn_box": f"loss{index}/loss_rpn_bbox",
@@ -336,7 +312,7 @@ def test_detectron2(sample_data: Path, backend: str, style: str) -> None:
     golden.check("bbox_pred", answers["box_deltas"], atol=2e-3)
     for found in (run.detections(answers, given), model.predict(run.outputs, batch)):
         check_detections(golden, found)
-    losses, norms = loss_and_gradient_norms(model, batch)
+    losses, norms = losses_and_norms(model, batch)
     names = {
         "loss_rpn_cls": "loss/loss_rpn_cls",
         "loss_rpn_box": "loss/loss_rpn_loc",

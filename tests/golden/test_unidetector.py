@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.golden.support import Golden, as_targets, matched_share, padded_batch
+from tests.golden.support import Golden, as_targets, losses_and_norms, matched_share, padded_batch
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
 from unidet.models.calling import outputs_of
@@ -75,29 +75,6 @@ def run(model: Any, batch: Batch) -> tuple[dict[str, Any], dict[str, np.ndarray]
         name: ops.to_numpy(value[-1] if isinstance(value, tuple) else value)
         for name, value in seen.items()
     }
-
-
-def losses_and_norms(model: Any, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
-    """Losses of a training step, and the l2 norm of every gradient."""
-    weights = nn.trainable(model)
-    losses: dict[str, Any] = {}
-
-    def total(*_: Any) -> Any:
-        outputs = outputs_of(model, batch)
-        losses.update(model.losses(outputs, batch.targets))
-        first, *others = losses.values()
-        for value in others:
-            first = first + value
-        return first
-
-    model.train()
-    _, gradients = ops.grad(total, list(weights.values()))
-    model.eval()
-    norms = {
-        name: float(np.linalg.norm(ops.to_numpy(value).astype(np.float64)))
-        for name, value in zip(weights, gradients)
-    }
-    return {name: float(ops.item(value)) for name, value in losses.items()}, norms
 
 
 def check_losses(golden: Golden, prefix: str, found: dict[str, float]) -> None:

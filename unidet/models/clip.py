@@ -9,6 +9,7 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.models.clip_resnet import LAYERS, AttentionPool, CLIPResNet
 from unidet.models.clip_text import CLIPText
+from unidet.models.unit import unit_vectors
 
 #: Arguments that OpenAI's models stand for.
 CLIPS: dict[str, dict[str, Any]] = {
@@ -149,10 +150,6 @@ class CLIP(CLIPText):
             ``logits`` ``(images, texts)``: cosines times the learnt scale.
         """
         image, text = self.encode_image(images), self.encode_text(tokens)
-        cosines = ops.matmul(_unit(image), ops.transpose(_unit(text), (1, 0)))
+        cosines = ops.matmul(unit_vectors(image, 1), ops.transpose(unit_vectors(text, 1), (1, 0)))
         logits = cosines * ops.exp(self.logit_scale)
         return {"image_features": image, "text_features": text, "logits": logits}
-
-
-def _unit(features: Any) -> Any:
-    return features / ops.sqrt(ops.sum(ops.square(features), axis=-1, keepdims=True))

@@ -10,11 +10,10 @@ import numpy as np
 from unidet.backends import init, nn, ops
 from unidet.models.clip_resnet import AttentionPool, make_clip_stage
 from unidet.models.resnet import make_norm
+from unidet.models.unit import unit_vectors
 
 #: Class logits are cosines times this (the inverse of CLIP's learnt temperature).
 LOGIT_SCALE = 100.0
-#: Least norm that a vector is divided by.
-LEAST_NORM = 1e-12
 
 
 class CLIPBoxHead(nn.Module):
@@ -88,10 +87,15 @@ class CLIPBoxHead(nn.Module):
         """``(R, C, side, side)`` to the vectors ``(R, embedding_dim)`` that are compared."""
         return self.attnpool(self.layer4(x))
 
-    def forward(self, x: Any) -> tuple[Any, Any]:
-        """Logits of the first vocabulary ``(R, classes + 1)`` and deltas ``(R, 4)``."""
+    def forward(self, x: Any, text: Any = None) -> tuple[Any, Any]:
+        """Logits ``(R, classes + 1)`` and deltas ``(R, 4)``.
+
+        Args:
+            x: ``(R, C, side, side)``.
+            text: ``(embedding_dim, classes + 1)``; the first vocabulary by default.
+        """
         vectors = self.features(x)
-        return cosine_logits(vectors, self.text()), self.box_out(vectors)
+        return cosine_logits(vectors, self.text() if text is None else text), self.box_out(vectors)
 
 
 def text_columns(embeddings: np.ndarray) -> np.ndarray:
@@ -101,9 +105,4 @@ def text_columns(embeddings: np.ndarray) -> np.ndarray:
 
 def cosine_logits(vectors: Any, text: Any) -> Any:
     """Scaled cosines ``(R, K)`` of vectors ``(R, D)`` and columns ``(D, K)``; zeros give 0."""
-    return ops.matmul(_unit(vectors, 1), _unit(text, 0)) * LOGIT_SCALE
-
-
-def _unit(x: Any, axis: int) -> Any:
-    norm = ops.sqrt(ops.sum(ops.square(x), axis=axis, keepdims=True))
-    return x / ops.maximum(norm, ops.asarray(np.full((1, 1), LEAST_NORM, np.float32), like=norm))
+    return ops.matmul(unit_vectors(vectors, 1), unit_vectors(text, 0)) * LOGIT_SCALE

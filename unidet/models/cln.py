@@ -80,13 +80,10 @@ class CLN(FasterRCNN):
                 values[name] = init.normal(draw(name), shape, float(np.sqrt(2 / sum(shape))))
         return values
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and all arguments, from which ``create_model`` makes the model again."""
-        names = accepted()
-        arguments = {k: v for k, v in self.settings.to_dict().items() if k in names}
-        arguments["preprocess"] = self.preprocess.to_dict()
-        return {"name": self.model_name, "arguments": arguments}
+    @classmethod
+    def accepted(cls) -> tuple[str, ...]:
+        """Names of the arguments that a user may give."""
+        return accepted()
 
     @property
     def answers(self) -> dict[str, int]:

@@ -7,9 +7,7 @@ from typing import Any
 
 from unidet.backends import nn, ops
 from unidet.models.box_heads import BoxHead
-
-#: Least norm that features are divided by.
-LEAST_NORM = 1e-12
+from unidet.models.unit import unit_vectors
 
 
 class CLNProposalHead(nn.Module):
@@ -32,8 +30,7 @@ class CLNProposalHead(nn.Module):
         quality, distances = [], []
         for x in levels:
             x = ops.relu(self.convs[0](x))
-            norm = ops.sqrt(ops.sum(ops.square(x), axis=1, keepdims=True))
-            x = x / ops.clip(norm, LEAST_NORM)
+            x = unit_vectors(x, 1)
             count = ops.shape(x)[0]
             quality.append(ops.reshape(self.quality_out(x), (count, -1)))
             box = ops.transpose(self.box_out(x), (0, 2, 3, 1))

@@ -155,10 +155,15 @@ class FastRCNN(nn.Module):
             hold_norms(self)
         return self
 
+    @classmethod
+    def accepted(cls) -> tuple[str, ...]:
+        """Names of the arguments that a user may give."""
+        return argument_names(cls.family)
+
     @property
     def config(self) -> dict[str, Any]:
         """Name and all arguments, from which ``create_model`` makes the model again."""
-        accepted = argument_names(self.family)
+        accepted = self.accepted()
         arguments = {k: v for k, v in self.settings.to_dict().items() if k in accepted}
         arguments["preprocess"] = self.preprocess.to_dict()
         return {"name": self.model_name, "arguments": arguments}

@@ -77,13 +77,10 @@ class OpenVocabulary(_Base):
         """Classes of each vocabulary."""
         return self.settings.vocabulary_sizes or (self.settings.num_classes,)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and all arguments, from which ``create_model`` makes the model again."""
-        names = accepted(self.family)
-        arguments = {k: v for k, v in self.settings.to_dict().items() if k in names}
-        arguments["preprocess"] = self.preprocess.to_dict()
-        return {"name": self.model_name, "arguments": arguments}
+    @classmethod
+    def accepted(cls) -> tuple[str, ...]:
+        """Names of the arguments that a user may give."""
+        return accepted(cls.family)
 
     # -- vocabularies --------------------------------------------------------------------------
 
@@ -281,9 +278,7 @@ class OpenVocabulary(_Base):
 
     def answer(self, regions: Any) -> tuple[Any, ...]:
         """Logits of the vocabulary in use, and deltas."""
-        vectors = self.head.features(regions)
-        text = self.head.text() if self._guest is None else self._guest
-        return cosine_logits(vectors, text), self.head.box_out(vectors)
+        return self.head(regions, self._guest)
 
     # -- training ------------------------------------------------------------------------------
 
