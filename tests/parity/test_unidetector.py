@@ -125,8 +125,8 @@ def test_a_fault_in_one_layer_is_found(tmp_path: Path, kind: str, layer: str) ->
     assert [w.name for w in certificate.weights if not w.ok] == [f"{layer}.weight"]
 
 
-def test_another_vocabulary_is_found_in_the_logits(tmp_path: Path) -> None:
-    """No layer computes the logits, so the outputs must show it."""
+def test_another_vocabulary_departs_in_the_head(tmp_path: Path) -> None:
+    """The head alone reads the text; its first output is the logits."""
     batch = batch_of("stage2")
     path = tmp_path / "side.npz"
     record(build(CONFIGS["stage2"], weights("stage2"), HERE), batch, path, gradients=False)
@@ -134,7 +134,7 @@ def test_another_vocabulary_is_found_in_the_logits(tmp_path: Path) -> None:
     text[0, 2] += 0.1
     other = {**weights("stage2"), "head.text_embeddings": text}
     certificate = check(build(CONFIGS["stage2"], other, HERE), path, batch=batch)
-    assert certificate.first_departure is None and not certificate.passed
+    assert certificate.first_departure == "head.0" and not certificate.passed
     assert [output.name for output in certificate.outputs if not output.ok] == ["cls_logits"]
 
 
