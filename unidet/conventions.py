@@ -18,6 +18,7 @@ _VISIBLE = {
     ),
     *("vocabulary_sizes", "clip_layers", "clip_width", "embedding_dim"),
     *("head", "head_channels", "head_depth", "head_norm", "rpn_convs", "class_agnostic"),
+    *("num_queries", "width", "feedforward", "encoder_layers", "decoder_layers"),
 }
 #: What only training knows.
 _TRAINING = {
@@ -31,6 +32,9 @@ _TRAINING = {
     *("roi_positive_iou", "roi_negative_iou", "roi_low_quality", "roi_batch"),
     *("roi_positive_fraction", "federated_classes", "class_weight", "max_proposals_train"),
     *("rpn_box_weight", "quality_positive_iou", "quality_negative_iou", "skip_border_targets"),
+    *("dropout", "attention_dropout", "activation_dropout", "input_dropout", "auxiliary_losses"),
+    *("cost_class", "cost_bbox", "cost_giou", "match_measure", "eos_coef"),
+    *("weight_ce", "weight_bbox", "weight_giou", "box_loss_space", "box_loss_eps", "ciou_gate"),
 }
 #: What a user sets at will: how many detections, how good.
 _SETTINGS = {
@@ -109,6 +113,11 @@ def in_words(arguments: Mapping[str, Any]) -> dict[str, str]:
         "resize": _resize_in_words(arguments["preprocess"]),
         "backbone": f"{_stride_in_words(arguments)}, {get('norm')} norm, eps {get('norm_eps'):g}",
     }
+    if "num_queries" in arguments:
+        words["labels"] = f"{arguments['num_classes']} slots, no object last"
+        words["boxes"] = "centre, width and height as shares of the image without padding"
+        words["attention"] = f"{get('heads')} heads, sine positions"
+        return words
     if "anchor_order" in arguments:
         rounding = "rounded" if get("anchor_rounding") else "not rounded"
         words["anchors"] = f"{get('anchor_order')}-outer, offset {get('anchor_offset')}, {rounding}"

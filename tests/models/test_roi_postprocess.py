@@ -7,7 +7,8 @@ import pytest
 
 from unidet.models.box_coder import BoxCoder
 from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.roi_postprocess import RoIPostProcess, softmax
+from unidet.models.postprocess import softmax
+from unidet.models.roi_postprocess import RoIPostProcess
 from unidet.models.two_stage_targets import class_rows
 from unidet.structures import Detections
 

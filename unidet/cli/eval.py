@@ -263,7 +263,7 @@ def _check_proposals(
             f"Missing option --proposals. Expected a file of given boxes, which {args.checkpoint} "
             "does not make itself."
         )
-    if args.proposals and not getattr(detector.model, "takes_image_sizes", False):
+    if args.proposals and not getattr(detector.model, "takes_proposals", False):
         raise UserError(
             "Invalid option --proposals. Expected it with a detector of two stages. Received "
             f"{args.checkpoint}, a {name}."

@@ -34,6 +34,18 @@ def paired_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     return shared / np.maximum(union, np.float32(1e-8))
 
 
+def from_centres(boxes_cxcywh: np.ndarray) -> np.ndarray:
+    """Corner form of boxes ``(..., 4)`` given by centre, width and height."""
+    centres, sides = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
+    return np.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
+
+
+def to_centres(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Centre, width and height of boxes ``(..., 4)`` in corner form."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=-1)
+
+
 def clip_boxes(
     boxes_xyxy: np.ndarray, height: float, width: float, one_sided: bool = False
 ) -> np.ndarray:

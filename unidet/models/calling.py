@@ -20,7 +20,7 @@ def outputs_of(
 ) -> dict[str, Any]:
     """Raw outputs of a model for a batch.
 
-    Models of two stages also learn where each image ends and, where there are any, the proposals;
+    Some models also learn where each image ends, those of two stages the proposals, if any, and
     those of several vocabularies which data set each image comes from. A CLIP reads
     :func:`example_tokens` beside them.
 
@@ -38,11 +38,12 @@ def outputs_of(
         return model(images, example_tokens(model))
     if not getattr(model, "takes_image_sizes", False):
         return model(images)
-    given = list(batch.proposals) or None if proposals is None else proposals
-    more = {}
+    more: dict[str, Any] = {}
+    if getattr(model, "takes_proposals", False):
+        more["proposals"] = list(batch.proposals) or None if proposals is None else proposals
     if getattr(model, "takes_dataset_ids", False):
         more["dataset_ids"] = list(batch.dataset_ids) or None
-    return model(images, image_sizes=batch.image_sizes, proposals=given, **more)
+    return model(images, image_sizes=batch.image_sizes, **more)
 
 
 def example_tokens(model: Any, texts: int = 4) -> np.ndarray:

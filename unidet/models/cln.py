@@ -20,8 +20,7 @@ from unidet.models.cln_targets import (
 )
 from unidet.models.faster_rcnn import FasterRCNN
 from unidet.models.matcher import Matcher
-from unidet.models.postprocess import sigmoid
-from unidet.models.roi_postprocess import softmax
+from unidet.models.postprocess import sigmoid, softmax
 from unidet.models.samplers import RandomSampler
 from unidet.models.tblr_coder import TBLRCoder
 from unidet.structures import Targets

@@ -17,9 +17,10 @@ from unidet.models.fpn import FPN
 from unidet.models.initialization import convolution_shapes
 from unidet.models.labels import check_labels
 from unidet.models.matcher import Matcher
+from unidet.models.postprocess import softmax
 from unidet.models.resnet import ResNet, hold_norms
 from unidet.models.roi_levels import roi_levels
-from unidet.models.roi_postprocess import RoIPostProcess, softmax
+from unidet.models.roi_postprocess import RoIPostProcess
 from unidet.models.samplers import RandomSampler
 from unidet.models.two_stage_losses import weighted_box_loss
 from unidet.models.two_stage_targets import RoITargets, class_rows, roi_targets
@@ -46,6 +47,8 @@ class FastRCNN(nn.Module):
     config_class: type[FasterRCNNConfig] = FasterRCNNConfig
     #: ``forward`` wants to know where each image ends.
     takes_image_sizes = True
+    #: ``forward`` takes ``proposals``.
+    takes_proposals = True
     #: ``forward`` cannot do without ``proposals``.
     needs_proposals = True
 

@@ -49,13 +49,21 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self, inplanes: int, planes: int, stride: int, norm: NormFactory, stride_in_1x1: bool
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int,
+        norm: NormFactory,
+        stride_in_1x1: bool,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = nn.Conv2d(inplanes, planes, 1, stride=first, bias=False)
         self.bn1 = norm(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride=second, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(
+            planes, planes, 3, stride=second, padding=dilation, dilation=dilation, bias=False
+        )
         self.bn2 = norm(planes)
         self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
         self.bn3 = norm(planes * self.expansion)
@@ -94,7 +102,12 @@ def hold_norms(part: Any) -> None:
 
 
 def make_stage(
-    depth: int, stage: int, norm: NormFactory, *, stride_in_1x1: bool = False
+    depth: int,
+    stage: int,
+    norm: NormFactory,
+    *,
+    stride_in_1x1: bool = False,
+    dilate: bool = False,
 ) -> tuple[Any, int]:
     """One of the four stages as a ``Sequential`` of blocks.
 
@@ -103,6 +116,8 @@ def make_stage(
         stage: 0 to 3.
         norm: makes norm layers.
         stride_in_1x1: see :class:`ResNet`.
+        dilate: the stage does not stride; all its blocks but the first dilate by 2. Only for
+            bottlenecks.
 
     Returns:
         The stage and the channels of its output.
@@ -112,8 +127,9 @@ def make_stage(
     inplanes = 64 if stage == 0 else planes // 2 * block.expansion
     blocks = []
     for i in range(BLOCKS[depth][stage]):
-        stride = 2 if i == 0 and stage > 0 else 1
-        blocks.append(block(inplanes, planes, stride, norm, stride_in_1x1))
+        stride = 2 if i == 0 and stage > 0 and not dilate else 1
+        more = {"dilation": 2} if dilate and i else {}
+        blocks.append(block(inplanes, planes, stride, norm, stride_in_1x1, **more))
         inplanes = planes * block.expansion
     return nn.Sequential(*blocks), inplanes
 
@@ -135,6 +151,8 @@ class ResNet(nn.Module):
         stride_in_1x1: bottlenecks stride in their first convolution (MSRA, detectron2).
         frozen_stages: -1 trains everything, 0 freezes the stem, 1 the stem and layer1, and so on.
         stages: how many of the four stages there are (3: the extractor ends with C4).
+        dilate_last: layer4 keeps the resolution of layer3 and dilates instead (DC5); for
+            bottlenecks, 50 layers or more.
 
     Raises:
         ValueError: an unknown depth or norm.
@@ -150,6 +168,7 @@ class ResNet(nn.Module):
         stride_in_1x1: bool = False,
         frozen_stages: int = -1,
         stages: int = 4,
+        dilate_last: bool = False,
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
@@ -159,6 +178,11 @@ class ResNet(nn.Module):
             )
         if not 1 <= stages <= 4:
             raise ValueError(f"Invalid value for `stages`. Expected 1 to 4. Received {stages}.")
+        if dilate_last and (depth < 50 or stages < 4):
+            raise ValueError(
+                "Invalid value for `dilate_last`. Expected False below 50 layers or without the "
+                "last stage. Received True."
+            )
         if not -1 <= frozen_stages <= stages:
             raise ValueError(
                 f"Invalid value for `frozen_stages`. Expected -1 to {stages}. "
@@ -172,7 +196,10 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         channels = []
         for stage in range(stages):
-            layer, width = make_stage(depth, stage, make, stride_in_1x1=stride_in_1x1)
+            dilate = dilate_last and stage == 3
+            layer, width = make_stage(
+                depth, stage, make, stride_in_1x1=stride_in_1x1, dilate=dilate
+            )
             setattr(self, f"layer{stage + 1}", layer)
             channels.append(width)
         #: Channels of C2 to C5.

@@ -158,10 +158,3 @@ class RoIPostProcess:
         index, value = np.concatenate(indices), np.concatenate(values)
         order = np.argsort(-value, kind="stable")
         return index[order], value[order]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of each row, float32; rows with a NaN are NaN."""
-    with np.errstate(invalid="ignore"):
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
