@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.cli.localisation import add_localisation, localise
 from unidet.cli.options import add_framework, add_loading
 from unidet.cli.vocabulary import add_scoring_options
 
@@ -82,8 +83,10 @@ def add_parser(subparsers: Any) -> None:
         type=float,
         default=0.3,
         metavar="T",
-        help="least score of a drawn detection, 0 to 1; the metrics use all (default: 0.3)",
+        help="least score of a drawn detection and of one that --localisation looks at, 0 to 1; "
+        "the metrics use all (default: 0.3)",
     )
+    add_localisation(parser)
     parser.add_argument(
         "--proposals",
         metavar="F",
@@ -134,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
                     f"Invalid option --{option.replace('_', '-')}. Expected it with a checkpoint. "
                     f"Received the file {args.check_results or args.checkpoint}."
                 )
+        if args.localisation and not args.check_results:
+            raise UserError("Invalid option --localisation. Expected it with detections.")
         return check(args) if args.check_results else recall(args)
     if args.only_classes:
         raise UserError("Invalid option --only-classes. Expected it with a file of proposals.")
@@ -210,11 +215,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     if result.per_class:
         print()
         print(CocoScores(result.metrics, result.per_class, result.table).class_table())
+    more = localise(args, dataset.to_coco(), result.results)
     print(f"\n{result.images_per_second:.2f} images a second on {detector.backend}")
     if args.results:
         write_results(args.results, result.results)
     if args.json:
-        write_json(args.json, _summary(args, detector, result))
+        write_json(args.json, {**_summary(args, detector, result), **more})
     if args.pictures:
         _pictures(args, dataset, result)
     return 0

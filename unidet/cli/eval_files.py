@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from unidet.cli.localisation import localise
 
 if TYPE_CHECKING:
     from unidet.evaluation import CocoScores
@@ -36,7 +39,7 @@ def check(args: argparse.Namespace) -> int:
             scores = evaluate_lvis(truth, results, max_detections=limit)
         else:
             scores = evaluate_coco(truth, results)
-        _show(args, scores, {"per_class": scores.per_class})
+        _show(args, scores, {"per_class": scores.per_class}, truth, results)
     return 0 if report.ok else 1
 
 
@@ -72,8 +75,16 @@ def recall(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(args: argparse.Namespace, scores: CocoScores, more: dict[str, Any]) -> None:
+def _show(
+    args: argparse.Namespace,
+    scores: CocoScores,
+    more: dict[str, Any],
+    truth: dict[str, Any] | None = None,
+    results: Sequence[dict[str, Any]] = (),
+) -> None:
     print(scores.table)
+    if truth is not None:
+        more = {**more, **localise(args, truth, results)}
     if args.json:
         write_json(args.json, {**more, "metrics": scores.metrics})
 
