@@ -11,6 +11,7 @@ from unidet.backends import nn
 from unidet.errors import UserError
 from unidet.models import MODELS, create_model
 from unidet.models.dialects import DIALECTS, dialect
+from unidet.models.factory import check_arguments
 from unidet.models.retinanet_config import RetinaNetConfig
 
 COUNTS = {
@@ -151,3 +152,18 @@ def test_listing_models_imports_no_framework() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_arguments_are_checked_without_making_a_model() -> None:
+    for name in MODELS:
+        check_arguments(name, {})
+    check_arguments("retinanet_r18_fpn", {"class_names": ["a", "b"], "box_loss": "giou"})
+    for name, arguments, message in (
+        ("retinanet_r19_fpn", {}, "retinanet_r18_fpn"),
+        ("retinanet_r18_fpn", {"box_los": "giou"}, "Did you mean 'box_loss'"),
+        ("retinanet_r18_fpn", {"prior": "much"}, "Expected a number"),
+        ("retinanet_r18_fpn", {"box_loss": "gIou"}, "Did you mean 'giou'"),
+        ("faster_rcnn_r50_fpn", {"rpn_convs": 0}, "1 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_arguments(name, arguments)

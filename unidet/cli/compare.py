@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +49,14 @@ def _print(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from unidet.evaluation.compare import short_titles
+
     records = comparison.records()
     # Columns that say nothing of any run only make the table wider.
     columns = [c for c in comparison.columns() if any(r[c] not in (None, -1) for r in records)]
     best = _best(comparison)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    titles = _short_titles(comparison.options)
+    titles = short_titles(comparison.options)
     for column in columns:
         numeric = column not in ("run", *comparison.options)
         title = titles.get(column, column)
@@ -74,12 +75,6 @@ def _print(comparison: Comparison) -> None:
             f"{comparison.metric} over {len(group['runs'])} runs "
             f"({', '.join(group['runs'])}): {group['mean']:.4f} +- {group['std']:.4f}"
         )
-
-
-def _short_titles(options: Sequence[str]) -> dict[str, str]:
-    """The last word of each dotted key, or the whole key where two end alike."""
-    last = [option.split(".")[-1] for option in options]
-    return {o: name if last.count(name) == 1 else o for o, name in zip(options, last)}
 
 
 def _best(comparison: Comparison) -> int | None:

@@ -144,12 +144,18 @@ def compare_runs(run_dirs: Sequence[str | Path], metric: str | None = None) -> C
     options = _differing(configs)
     names = distinct_names(run_dirs, runs)
     rows = [
-        _row(run, name, {k: config[k] for k in options if k in config}, chosen, maximise)
+        best_row(run, name, {k: config[k] for k in options if k in config}, chosen, maximise)
         for run, name, config in zip(runs, names, configs)
     ]
     known = [name for name in METRIC_NAMES if name in logged]
     metrics = known + sorted(logged - set(known))
     return Comparison(rows, options, metrics, chosen, maximise)
+
+
+def short_titles(options: Sequence[str]) -> dict[str, str]:
+    """The last word of each dotted key, or the whole key where two end alike."""
+    last = [option.split(".")[-1] for option in options]
+    return {o: name if last.count(name) == 1 else o for o, name in zip(options, last)}
 
 
 def distinct_names(paths: Sequence[str | Path], runs: Sequence[RunMetrics]) -> list[str]:
@@ -170,9 +176,18 @@ def _choose(metric: str | None, logged: set[str]) -> str:
     return metric
 
 
-def _row(
+def best_row(
     run: RunMetrics, name: str, options: dict[str, Any], metric: str, maximise: bool
 ) -> RunRow:
+    """What a run has reached at its best evaluation.
+
+    Args:
+        run: what it has logged.
+        name: of the row.
+        options: of the row.
+        metric: chooses the best evaluation; the first of equal ones counts.
+        maximise: whether more of it is better.
+    """
     row = RunRow(name, options)
     if "loss" in run.train:
         tail = run.train["loss"][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, get_type_hints
 
 from unidet.backends import nn
@@ -26,6 +26,9 @@ from unidet.models.retinanet import RetinaNet
 from unidet.models.retinanet_config import RetinaNetConfig
 from unidet.models.unidetector import UniDetector, UniDetectorStage2
 from unidet.models.unidetector_config import DEFAULTS, UniDetectorConfig, accepted
+
+#: A number of classes that every model takes.
+ANY_CLASSES = 91
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,42 @@ def model_spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
+def _chosen(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's constructor is given, after names and types were checked."""
+    spec = model_spec(name)
+    for key in arguments:
+        if key not in spec.accepts:
+            raise UserError(
+                f"Invalid argument `{key}` for model {name}. Expected one of "
+                f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
+            )
+    config = CONFIGS.get(spec.constructor)
+    check_types(arguments, get_type_hints(config) if config else {})
+    chosen = {**spec.defaults, **arguments}
+    if isinstance(arguments.get("preprocess"), Mapping):
+        chosen["preprocess"] = {**spec.defaults["preprocess"], **arguments["preprocess"]}
+    return chosen
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuses what :func:`create_model` would, without a framework and without weights.
+
+    Args:
+        name: a key of ``MODELS``.
+        arguments: as there; the number of classes may be missing.
+
+    Raises:
+        UserError: an unknown name or argument.
+        ValueError: an argument that makes no sense.
+    """
+    chosen = _chosen(name, arguments)
+    config = CONFIGS.get(model_spec(name).constructor)
+    if is_dataclass(config):
+        # What the data decide must not count as missing.
+        names = chosen.get("class_names")
+        config(**{"num_classes": len(names) if names else ANY_CLASSES, **chosen})
+
+
 def create_model(
     name: str, *, backend: str | None = None, seed: int | None = 0, **arguments: Any
 ) -> Any:
@@ -167,18 +206,8 @@ def create_model(
         UserError: an unknown name or argument.
         ValueError: an argument that makes no sense.
     """
+    chosen = _chosen(name, arguments)
     spec = model_spec(name)
-    for key in arguments:
-        if key not in spec.accepts:
-            raise UserError(
-                f"Invalid argument `{key}` for model {name}. Expected one of "
-                f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
-            )
-    config = CONFIGS.get(spec.constructor)
-    check_types(arguments, get_type_hints(config) if config else {})
-    chosen = {**spec.defaults, **arguments}
-    if isinstance(arguments.get("preprocess"), Mapping):
-        chosen["preprocess"] = {**spec.defaults["preprocess"], **arguments["preprocess"]}
     with nn.initial_seed(seed):
         model = spec.constructor(**chosen, backend=backend)
     model.model_name = name
