@@ -101,8 +101,21 @@ def as_targets(boxes: np.ndarray, labels: np.ndarray) -> Targets:
     return Targets(boxes.astype(np.float32), labels.astype(np.int64))
 
 
+def norm_of(gradient: np.ndarray) -> float:
+    """Its l2 norm."""
+    return float(np.linalg.norm(gradient.astype(np.float64)))
+
+
 def losses_and_norms(model: Any, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
     """Losses of a training step, and the l2 norm of every gradient."""
+    losses, gradients = losses_and_gradients(model, batch)
+    return losses, {name: norm_of(value) for name, value in gradients.items()}
+
+
+def losses_and_gradients(
+    model: Any, batch: Batch
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Losses of a training step, and every gradient."""
     weights = nn.trainable(model)
     losses: dict[str, Any] = {}
 
@@ -117,11 +130,8 @@ def losses_and_norms(model: Any, batch: Batch) -> tuple[dict[str, float], dict[s
     model.train()
     _, gradients = ops.grad(total, list(weights.values()))
     model.eval()
-    norms = {
-        name: float(np.linalg.norm(ops.to_numpy(value).astype(np.float64)))
-        for name, value in zip(weights, gradients)
-    }
-    return {name: float(ops.item(value)) for name, value in losses.items()}, norms
+    arrays = {name: ops.to_numpy(value) for name, value in zip(weights, gradients)}
+    return {name: float(ops.item(value)) for name, value in losses.items()}, arrays
 
 
 def matched_share(

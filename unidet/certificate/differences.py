@@ -65,7 +65,9 @@ def tensor_difference(
 
 
 def output_tolerance(name: str, reference: np.ndarray, thresholds: Thresholds) -> float:
-    """Limit for a raw output: pixels for boxes, else that of logits."""
+    """Limit for a raw output: pixels or shares of the image for boxes, else that of logits."""
+    if "boxes_cxcywh" in name:
+        return thresholds.shares
     if "boxes" in name or "proposals" in name:
         return thresholds.boxes
     if reference.dtype.kind != "f" or not reference.size:

@@ -26,6 +26,7 @@ class Thresholds:
         logits: absolute, raw outputs; above a scale of 10 the same fraction of the scale over 10,
             since float32 cannot do better.
         boxes: pixels, of outputs and kept detections.
+        shares: absolute, of output boxes given as shares of the image.
         scores: absolute, of kept detections.
         losses: relative.
         cosine: smallest cosine between the gradients of a parameter.
@@ -35,6 +36,7 @@ class Thresholds:
 
     logits: float = 1e-4
     boxes: float = 0.01
+    shares: float = 1e-5
     scores: float = 1e-5
     losses: float = 1e-5
     cosine: float = 0.9999
