@@ -106,11 +106,12 @@ class DETR(nn.Module):
         count, width, *grid = ops.shape(features)
         cells = ops.transpose(ops.reshape(features, (count, width, -1)), (0, 2, 1))
         valid, places = positions_of((shape[2], shape[3]), sizes, (grid[0], grid[1]), width)
-        mask = None if valid.all() else ops.asarray(padding_mask(valid), like=images)
+        kind = ops.dtype(features)
+        mask = None if valid.all() else ops.asarray(padding_mask(valid), kind, like=images)
         queries = self.settings.num_queries
         answers = self.transformer(
             cells,
-            ops.asarray(places, like=images),
+            ops.asarray(places, kind, like=images),
             ops.broadcast_to(self.query_embed.weight, (count, queries, width)),
             mask,
             self.settings.auxiliary_losses,

@@ -160,6 +160,6 @@ class Transformer(nn.Module):
             ``(N, Q, width)`` for each layer, the last one at the end.
         """
         memory = self.encoder(self.drop_input(cells), place, mask)
-        nothing = ops.zeros(ops.shape(query), like=query)
+        nothing = ops.zeros(ops.shape(query), ops.dtype(query), like=query)
         answers = self.decoder(nothing, query, memory, place, mask)
         return [self.decoder.norm(x) for x in (answers if every else answers[-1:])]

@@ -1,0 +1,150 @@
+"""DETR on real photos: torch against Jittor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.golden.support import Golden
+from tests.proofs.curves import apart, steps
+from unidet.backends import nn
+from unidet.certificate.model import Thresholds
+from unidet.config import Config, from_mapping
+from unidet.data import Loader, load_dataset
+from unidet.engine import train
+from unidet.models import create_model
+from unidet.models.calling import outputs_of
+from unidet.parity import build, certify
+from unidet.structures import Batch
+from unidet.weights_convert import detect_family
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("both")]
+
+PHOTOS = 10
+#: Of the curves that are compared.
+STEPS = 20
+#: Boxes of photos in pixels, as in the proof of Faster R-CNN; all else as in every certificate.
+LIMITS = Thresholds(boxes=0.02)
+SMALL = {"min_size": 256, "max_size": 400}
+
+
+def subject(sample_data: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Config and weights of full size."""
+    mapped = detect_family(golden := Golden(sample_data, "fb_detr_r50").state()).to_native(golden)
+    arguments = dict(mapped.description["arguments"])
+    arguments["preprocess"] = {**arguments.get("preprocess", {}), **SMALL}
+    return {"name": mapped.description["name"], "arguments": arguments}, mapped.arrays
+
+
+def photos(sample_data: Path, model: Any, size: int) -> list[Batch]:
+    root = sample_data / "data" / "coco_tiny"
+    spec = {
+        "format": "coco",
+        "annotations": root / "annotations" / "instances_val.json",
+        "images": root / "images",
+    }
+    with Loader(load_dataset({**spec, "count": PHOTOS}), model.preprocess, size).epoch(0) as found:
+        return list(found)
+
+
+def test_same_weights_give_the_same_numbers(sample_data: Path) -> None:
+    """Layers, logits, boxes, detections, losses of all decoder layers, and gradients."""
+    config, arrays = subject(sample_data)
+    batch = photos(sample_data, build(config, arrays, "torch"), 4)[0]
+    assert len(set(batch.image_sizes)) > 1, "one of them has padding"
+    certificate = certify(config, arrays, batch=batch, thresholds=LIMITS)
+    outputs = {one.name: one for one in certificate.outputs}
+    found = certificate.detections
+    signal = [one for one in certificate.gradients if not one.negligible]
+    print(
+        f"\nDETR-50: logits {outputs['cls_logits'].max_abs:.1e}, boxes "
+        f"{outputs['boxes_cxcywh'].max_abs:.1e} of the image; {sum(d.matched for d in found)} of "
+        f"{sum(d.reference for d in found)} detections matched, boxes "
+        f"{max(d.max_box for d in found):.1e} px, scores {max(d.max_score for d in found):.1e}; "
+        f"losses {max(one.relative for one in certificate.losses):.1e} relative; smallest cosine "
+        f"{1 - min(one.cosine for one in signal):.1e} below 1 of {len(certificate.gradients)} "
+        f"({len(certificate.gradients) - len(signal)} negligible)"
+    )
+    assert certificate.failures() == []
+    assert outputs["cls_logits"].max_abs <= 1e-4
+    assert outputs["boxes_cxcywh"].max_abs <= 1e-5
+    assert len(certificate.losses) == 18
+    assert all(loss.relative <= 1e-5 for loss in certificate.losses)
+    assert min(one.cosine for one in signal) >= 0.9999
+    assert len(signal) > 0.9 * len(certificate.gradients)
+
+
+def test_the_same_queries_are_matched(sample_data: Path) -> None:
+    config, arrays = subject(sample_data)
+    sides = []
+    for backend in ("torch", "jittor"):
+        model = create_model(config["name"], backend=backend, seed=None, **config["arguments"])
+        nn.load_arrays(model, arrays)
+        goals = [
+            model.assign(outputs_of(model, batch), batch.targets)
+            for batch in photos(sample_data, model, 1)
+        ]
+        sides.append(goals)
+    for left, right in zip(*sides):
+        np.testing.assert_array_equal(left.index, right.index)
+        np.testing.assert_array_equal(left.classes, right.classes)
+    pairs = sum(goal.index.size for goal in sides[0])
+    print(f"\n{pairs} pairs of query and object, the same on both, in {PHOTOS} photos")
+    assert pairs > 100
+
+
+def run_of(sample_data: Path, count: int, **more: Any) -> Config:
+    """A run of a small DETR on BCCD."""
+    training = {"max_steps": count, "epochs": count, "log_every": 1, "eval_every": 0}
+    return from_mapping(
+        {
+            "model": {
+                "name": "detr_r18",
+                "arguments": {
+                    "width": 128,
+                    "encoder_layers": 2,
+                    "decoder_layers": 3,
+                    "feedforward": 256,
+                    "num_queries": 40,
+                    "norm": "batch",
+                    "norm_eval": True,
+                    "frozen_stages": -1,
+                    # The frameworks draw other masks.
+                    "dropout": 0.0,
+                    "attention_dropout": 0.0,
+                    "activation_dropout": 0.0,
+                    "preprocess": {"resize": "fixed", "size": [192, 256]},
+                },
+            },
+            "data": {
+                "format": "coco",
+                "root": str(sample_data / "data" / "bccd"),
+                "train": {
+                    "annotations": "annotations/instances_train.json",
+                    "images": "images",
+                },
+                "batch_size": 4,
+            },
+            "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 1e-4},
+            "train": {**training, "seed": 7, "clip_grad_norm": 0.1, **more},
+        }
+    )
+
+
+def test_twenty_steps_of_adamw_overlay(sample_data: Path, tmp_path: Path) -> None:
+    """From weights that training has reached; the reason stands in the proof of training."""
+    train(run_of(sample_data, 60), backend="torch", work_dir=tmp_path / "start", quiet=True)
+    chosen = run_of(sample_data, STEPS, weights=str(tmp_path / "start" / "last.safetensors"))
+    torch, jittor = (steps(chosen, tmp_path / side, side) for side in ("torch", "jittor"))
+    exact = steps(chosen, tmp_path / "judge", "torch", double=True)
+    assert len(torch) == len(jittor) == len(exact) == STEPS
+    print(
+        f"\nDETR-18: loss {torch[0]:.3f} to {torch[-1]:.3f}; torch and Jittor "
+        f"{apart(jittor, torch):.1e} apart over {STEPS} steps; from double precision torch "
+        f"{apart(torch, exact):.1e}, Jittor {apart(jittor, exact):.1e}"
+    )
+    assert np.ptp(torch) > 0.05
+    assert apart(jittor, torch) <= 1e-3
