@@ -205,12 +205,14 @@ class Targets:
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
+    def __getitem__(self, index: np.ndarray | slice) -> Targets:
+        return Targets(
+            self.boxes_xyxy[index], self.labels[index], self.crowd[index], self.ignore[index]
+        )
+
     def learnable(self) -> Targets:
         """Without crowd regions and ignored objects."""
-        keep = ~(self.crowd | self.ignore)
-        return Targets(
-            self.boxes_xyxy[keep], self.labels[keep], self.crowd[keep], self.ignore[keep]
-        )
+        return self[~(self.crowd | self.ignore)]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unidet.data.augmentations import AUGMENTATIONS, create_augmentation
 from unidet.data.coco import load_coco
 from unidet.data.dataset import Annotations, DetectionDataset, ImageRecord
 from unidet.data.images import read_image, write_image
@@ -9,7 +10,7 @@ from unidet.data.loader import Loader
 from unidet.data.preprocess import Preprocess, Sample
 from unidet.data.scenes import generate_scenes
 from unidet.data.sources import load_dataset
-from unidet.data.transforms import AUGMENTATIONS, FirstEpochs, create_augmentation
+from unidet.data.transforms import FirstEpochs
 from unidet.data.voc import load_voc
 
 __all__ = [

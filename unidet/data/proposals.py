@@ -208,11 +208,5 @@ def without_proposals(targets: Targets, proposals: np.ndarray) -> tuple[Targets,
         The objects, and the proposals that are left with the columns that they came with.
     """
     given = targets.labels < 0
-    objects = Targets(
-        targets.boxes_xyxy[~given],
-        targets.labels[~given],
-        targets.crowd[~given],
-        targets.ignore[~given],
-    )
     scores = proposals[-1 - targets.labels[given], 4:]
-    return objects, np.concatenate([targets.boxes_xyxy[given], scores], axis=1)
+    return targets[~given], np.concatenate([targets.boxes_xyxy[given], scores], axis=1)

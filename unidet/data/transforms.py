@@ -7,13 +7,12 @@ and every call takes the same number of draws whatever the outcome.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from unidet.errors import UserError, suggestion
 from unidet.structures import Targets
 
 
@@ -37,7 +36,7 @@ def clip_targets(targets: Targets, size: tuple[int, int], min_size: float = 1.0)
     boxes = np.clip(targets.boxes_xyxy, 0, np.array([w, h, w, h], np.float32))
     # A corner that float32 moved by a rounding error must not cost a box of exactly one pixel.
     keep = (boxes[:, 2:] - boxes[:, :2] >= min_size - 1e-3).all(axis=1)
-    return Targets(boxes[keep], targets.labels[keep], targets.crowd[keep], targets.ignore[keep])
+    return Targets(boxes, targets.labels, targets.crowd, targets.ignore)[keep]
 
 
 def scale_targets(targets: Targets, scale: tuple[float, float]) -> Targets:
@@ -53,7 +52,12 @@ def _mirrored(targets: Targets, axis: int, length: int) -> Targets:
     return Targets(boxes, targets.labels, targets.crowd, targets.ignore)
 
 
-def _probability(p: float) -> float:
+def probability(p: float) -> float:
+    """``p`` if it is one.
+
+    Raises:
+        ValueError: it is not.
+    """
     if not 0 <= p <= 1:
         raise ValueError(f"Invalid value for `p`. Expected 0 to 1. Received {p!r}.")
     return float(p)
@@ -63,7 +67,7 @@ class HorizontalFlip:
     """Mirrors left and right with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _probability(p)
+        self.p = probability(p)
 
     def __call__(
         self, image: np.ndarray, targets: Targets, rng: np.random.Generator
@@ -77,7 +81,7 @@ class VerticalFlip:
     """Mirrors top and bottom with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _probability(p)
+        self.p = probability(p)
 
     def __call__(
         self, image: np.ndarray, targets: Targets, rng: np.random.Generator
@@ -216,8 +220,29 @@ class RandomZoom:
         inside = np.clip(boxes, 0, np.array([w, h, w, h], np.float32))
         areas = [np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (inside, boxes)]
         keep = areas[0] >= self.min_visible * areas[1]
-        left = Targets(boxes[keep], targets.labels[keep], targets.crowd[keep], targets.ignore[keep])
+        left = Targets(boxes, targets.labels, targets.crowd, targets.ignore)[keep]
         return moved, clip_targets(left, (h, w))
+
+
+class Chain:
+    """Augmentations that follow one another under one name.
+
+    A loader sees the parts, so that a :class:`RandomResize` among them can be left to the model's
+    own preprocessing.
+
+    Args:
+        parts: in their order.
+    """
+
+    def __init__(self, *parts: Augmentation) -> None:
+        self.parts = parts
+
+    def __call__(
+        self, image: np.ndarray, targets: Targets, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Targets]:
+        for part in self.parts:
+            image, targets = part(image, targets, rng)
+        return image, targets
 
 
 class FirstEpochs:
@@ -239,37 +264,12 @@ class FirstEpochs:
 
 
 def active(augmentations: Sequence[Augmentation | FirstEpochs], epoch: int) -> list[Augmentation]:
-    """Those of ``augmentations`` that do not rest in ``epoch``, counted from 0."""
-    return [
-        a.augmentation if isinstance(a, FirstEpochs) else a
-        for a in augmentations
-        if not isinstance(a, FirstEpochs) or epoch < a.epochs
-    ]
-
-
-#: Names that a config may use.
-AUGMENTATIONS: dict[str, type] = {
-    "horizontal_flip": HorizontalFlip,
-    "vertical_flip": VerticalFlip,
-    "random_resize": RandomResize,
-    "random_zoom": RandomZoom,
-    "color_jitter": ColorJitter,
-}
-
-
-def create_augmentation(name: str, arguments: Mapping[str, Any] | None = None) -> Augmentation:
-    """One of ``AUGMENTATIONS`` by name.
-
-    Raises:
-        UserError: unknown name or argument.
-    """
-    if name not in AUGMENTATIONS:
-        raise UserError(
-            f"Invalid augmentation name. Expected one of {', '.join(AUGMENTATIONS)}. "
-            f"Received {name!r}.{suggestion(name, AUGMENTATIONS)}"
-        )
-    try:
-        made: Augmentation = AUGMENTATIONS[name](**dict(arguments or {}))
-    except TypeError as error:
-        raise UserError(f"Invalid arguments for augmentation {name!r}: {error}") from None
-    return made
+    """Those of ``augmentations`` that do not rest in ``epoch``, counted from 0; chains in parts."""
+    found: list[Augmentation] = []
+    for entry in augmentations:
+        if isinstance(entry, FirstEpochs):
+            if epoch >= entry.epochs:
+                continue
+            entry = entry.augmentation
+        found += entry.parts if isinstance(entry, Chain) else [entry]
+    return found
