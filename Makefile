@@ -48,6 +48,8 @@ lint: .venv/.installed build/typed ## Checks style (ruff) and types (mypy).
 	MYPYPATH=build/typed $(RUN) -m mypy -p unidet
 
 bench: .venv/.installed ## Measures side by side and writes benchmarks/RESULTS.md (leave the machine alone).
+	@# What DETR is measured against; nothing else needs it.
+	$(RUN) -m pip install --quiet $(PIP_FLAGS) -c constraints.txt 'transformers>=5'
 	$(RUN) benchmarks/results.py
 
 clean: ## Removes environments, builds and caches (not runs/).

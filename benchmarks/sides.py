@@ -96,22 +96,25 @@ def measure(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def report(title: str, times: dict[str, list[float]]) -> list[dict[str, Any]]:
+def report(
+    title: str, times: dict[str, list[float]], peer: str = "torch by hand"
+) -> list[dict[str, Any]]:
+    """Prints medians, and medians of the ratios to a peer and to unidet on torch."""
     print(f"\n{title}")
     rows = []
     for name, values in times.items():
-        ratio = statistics.median(a / b for a, b in zip(values, times["torch by hand"]))
+        ratio = statistics.median(a / b for a, b in zip(values, times[peer]))
         versus = statistics.median(a / b for a, b in zip(values, times["unidet torch"]))
         row = {
             "case": title,
             "side": name,
             "median_ms": statistics.median(values) * 1e3,
-            "to_hand": ratio,
+            "to_peer": ratio,
             "to_torch": versus,
         }
         rows.append(row)
         print(
-            f"  {name:14} {row['median_ms']:8.1f} ms   {ratio:5.2f} of torch by hand"
+            f"  {name:14} {row['median_ms']:8.1f} ms   {ratio:5.2f} of {peer}"
             f"   {versus:5.2f} of unidet torch"
         )
     return rows
