@@ -66,6 +66,46 @@ def steps(
     return np.array(losses)
 
 
+def check_overlay(
+    title: str,
+    chosen: Config,
+    folder: Path,
+    count: int,
+    *,
+    first: int | None = None,
+    share_samples: bool = False,
+) -> None:
+    """Runs a config on torch, on Jittor and in double precision, and compares the curves.
+
+    Args:
+        title: for what is printed.
+        chosen: the run, which starts from ``train.weights``.
+        folder: gets a folder for each run.
+        count: steps.
+        first: steps that must agree within 1e-3; all by default.
+        share_samples: all runs learn from what torch drew.
+    """
+    samples: list[Any] | None = [] if share_samples else None
+    torch = steps(chosen, folder / "torch", "torch", samples=samples)
+    assert samples is None or len(samples) == count
+    jittor = steps(chosen, folder / "jittor", "jittor", samples=samples)
+    exact = steps(chosen, folder / "judge", "torch", double=True, samples=samples)
+    assert len(torch) == len(jittor) == len(exact) == count
+    pairs = {
+        "torch and Jittor": (jittor, torch),
+        "torch and double precision": (torch, exact),
+        "Jittor and double precision": (jittor, exact),
+    }
+    near = first or count
+    found = "; ".join(
+        f"{name} {apart(*pair, near):.1e} apart over {near} steps, {apart(*pair):.1e} over {count}"
+        for name, pair in pairs.items()
+    )
+    print(f"\n{title}: loss {torch[0]:.3f} to {torch[-1]:.3f}; {found}")
+    assert np.ptp(torch) > 0.05
+    assert apart(jittor, torch, near) <= 1e-3
+
+
 def _shared(draw: Callable[..., Any], samples: list[Any]) -> Callable[..., Any]:
     given = iter(list(samples))
 

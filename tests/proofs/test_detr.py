@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.golden.support import Golden
-from tests.proofs.curves import apart, steps
+from tests.proofs.curves import check_overlay
 from unidet.backends import nn
 from unidet.certificate.model import Thresholds
 from unidet.config import Config, from_mapping
@@ -138,13 +138,4 @@ def test_twenty_steps_of_adamw_overlay(sample_data: Path, tmp_path: Path) -> Non
     """From weights that training has reached; the reason stands in the proof of training."""
     train(run_of(sample_data, 60), backend="torch", work_dir=tmp_path / "start", quiet=True)
     chosen = run_of(sample_data, STEPS, weights=str(tmp_path / "start" / "last.safetensors"))
-    torch, jittor = (steps(chosen, tmp_path / side, side) for side in ("torch", "jittor"))
-    exact = steps(chosen, tmp_path / "judge", "torch", double=True)
-    assert len(torch) == len(jittor) == len(exact) == STEPS
-    print(
-        f"\nDETR-18: loss {torch[0]:.3f} to {torch[-1]:.3f}; torch and Jittor "
-        f"{apart(jittor, torch):.1e} apart over {STEPS} steps; from double precision torch "
-        f"{apart(torch, exact):.1e}, Jittor {apart(jittor, exact):.1e}"
-    )
-    assert np.ptp(torch) > 0.05
-    assert apart(jittor, torch) <= 1e-3
+    check_overlay("DETR-18", chosen, tmp_path, STEPS)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.golden.support import Golden
-from tests.proofs.curves import apart, steps
+from tests.proofs.curves import check_overlay
 from unidet.backends import nn, ops, random
 from unidet.certificate.differences import gradient_difference, match_detections
 from unidet.certificate.model import Thresholds
@@ -197,20 +197,7 @@ def test_thirty_steps_overlay(sample_data: Path, tmp_path: Path) -> None:
         "model.arguments.norm_eval=true",
     ]
     chosen = config(sample_data, STEPS, *held)
-    samples: list[Any] = []
-    torch = steps(chosen, tmp_path / "torch", "torch", samples=samples)
-    assert len(samples) == STEPS
-    jittor = steps(chosen, tmp_path / "jittor", "jittor", samples=samples)
-    exact = steps(chosen, tmp_path / "judge", "torch", double=True, samples=samples)
-    assert len(torch) == len(jittor) == len(exact) == STEPS
-    print(
-        f"\nloss {torch[0]:.3f} to {torch[-1]:.3f}; torch and Jittor "
-        f"{apart(jittor, torch, 10):.1e} apart over 10 steps, {apart(jittor, torch):.1e} over 30; "
-        f"from double precision torch {apart(torch, exact, 10):.1e}, {apart(torch, exact):.1e}, "
-        f"Jittor {apart(jittor, exact, 10):.1e}, {apart(jittor, exact):.1e}"
-    )
-    assert np.ptp(torch) > 0.05
-    assert apart(jittor, torch, 10) <= 1e-3
+    check_overlay("Faster R-CNN-18", chosen, tmp_path, STEPS, first=10, share_samples=True)
 
 
 #: Steps with pictures of a new size each time; prints the resident memory after each, in MiB.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.golden.support import Golden
-from tests.proofs.curves import apart, steps
+from tests.proofs.curves import check_overlay
 from unidet.certificate.model import Certificate, Thresholds, read_certificate
 from unidet.cli.main import main
 from unidet.config import Config, from_mapping
@@ -213,16 +213,4 @@ def test_twenty_steps_overlay(kind: str, sample_data: Path, tmp_path: Path) -> N
     train(first, backend="torch", work_dir=tmp_path / "start", quiet=True)
     weights = {"weights": str(tmp_path / "start" / "last.safetensors")}
     chosen = run_of(kind, sample_data, given, STEPS, train=weights)
-    samples: list[Any] = []
-    torch = steps(chosen, tmp_path / "torch", "torch", samples=samples)
-    assert len(samples) == STEPS
-    jittor = steps(chosen, tmp_path / "jittor", "jittor", samples=samples)
-    exact = steps(chosen, tmp_path / "judge", "torch", double=True, samples=samples)
-    assert len(torch) == len(jittor) == len(exact) == STEPS
-    print(
-        f"\n{kind}: loss {torch[0]:.3f} to {torch[-1]:.3f}; torch and Jittor "
-        f"{apart(jittor, torch):.1e} apart over {STEPS} steps; from double precision torch "
-        f"{apart(torch, exact):.1e}, Jittor {apart(jittor, exact):.1e}"
-    )
-    assert np.ptp(torch) > 0.05
-    assert apart(jittor, torch) <= 1e-3
+    check_overlay(kind, chosen, tmp_path, STEPS, share_samples=True)
