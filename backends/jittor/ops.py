@@ -55,6 +55,7 @@ from unidet.backends.jittor.ops_network import (
     matmul,
     max_pool2d,
     nms,
+    scaled_dot_product_attention,
     soft_nms,
 )
 from unidet.backends.jittor.ops_reductions import (
@@ -154,6 +155,7 @@ log = jt.log
 sqrt = jt.sqrt
 sigmoid = jt.sigmoid
 tanh = jt.tanh
+arctan = jt.arctan
 logical_not = jt.logical_not
 logical_and = jt.logical_and
 logical_or = jt.logical_or

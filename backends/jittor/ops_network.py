@@ -12,7 +12,7 @@ from unidet.backends.jittor import jt
 from unidet.backends.jittor.batch_norm import batch_norm_inference
 from unidet.backends.jittor.conv import conv2d as _conv2d
 from unidet.backends.jittor.host import constant, dtype_of, var_of
-from unidet.backends.jittor.ops_reductions import mean
+from unidet.backends.jittor.ops_reductions import mean, softmax
 from unidet.backends.jittor.pooling import max_pool2d as _max_pool2d
 from unidet.backends.jittor.resample import bilinear_taps, nearest_taps, resample, window_taps
 
@@ -205,6 +205,24 @@ def layer_norm(
 
 def dropout(x: Var, mask: Var, p: float) -> Var:
     return x * jt.cast(mask, dtype_of(x)) * constant(1 / (1 - p), x)
+
+
+def scaled_dot_product_attention(
+    query: Var,
+    key: Var,
+    value: Var,
+    mask: Var | None = None,
+    dropout: float = 0.0,
+) -> Var:
+    result = [*query.shape[:-1], value.shape[-1]]
+    if key.numel() == 0 or 0 in result:
+        return jt.zeros(result, query.dtype)
+    scale = constant(query.shape[-1] ** -0.5, query)
+    scores = matmul(query * scale, jt.transpose(key, [0, 1, 3, 2]))  # (N, heads, L, S)
+    weights = softmax(scores if mask is None else scores + mask, -1)
+    if dropout:
+        weights = jt.nn.dropout(weights, dropout, is_train=True)
+    return matmul(weights, value)
 
 
 def box_iou(a: Var, b: Var) -> Var:

@@ -53,6 +53,7 @@ from unidet.backends.numpy.ops_network import (
     linear,
     matmul,
     max_pool2d,
+    scaled_dot_product_attention,
 )
 from unidet.backends.numpy.ops_reductions import (
     all,
@@ -154,6 +155,7 @@ floor = np.floor
 ceil = np.ceil
 round = np.rint
 tanh = np.tanh
+arctan = np.arctan
 isnan = np.isnan
 isinf = np.isinf
 isfinite = np.isfinite

@@ -19,18 +19,27 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def logsumexp(x: np.ndarray, axis: int, keepdims: bool = False) -> np.ndarray:
+def _shifted(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``x`` less its largest value along ``axis``, that value, and ``logsumexp`` of the rest."""
     top = np.max(x, axis=axis, keepdims=True)
     # An infinite top would give inf - inf.
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore", over="ignore"):
-        result = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+        rest = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True))
+    return x - top, top, rest
+
+
+def logsumexp(x: np.ndarray, axis: int, keepdims: bool = False) -> np.ndarray:
+    _, top, rest = _shifted(x, axis)
+    result = rest + top
     return result if keepdims else np.squeeze(result, axis)
 
 
 def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    # Not x - logsumexp(x), which would lose the digits of a large top.
+    shifted, _, rest = _shifted(x, axis)
     with np.errstate(invalid="ignore"):
-        return x - logsumexp(x, axis, keepdims=True)
+        return shifted - rest
 
 
 def softmax(x: np.ndarray, axis: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from unidet.backends.numpy.ops_losses import softmax
+
 Pair = int | tuple[int, int]
 
 matmul = np.matmul
@@ -213,3 +215,21 @@ def layer_norm(
 
 def dropout(x: np.ndarray, mask: np.ndarray, p: float) -> np.ndarray:
     return x * mask.astype(x.dtype) / x.dtype.type(1 - p)
+
+
+def scaled_dot_product_attention(
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    mask: np.ndarray | None = None,
+    dropout: float = 0.0,
+) -> np.ndarray:
+    if dropout:
+        raise ValueError(
+            "Invalid value for `dropout`. Expected 0: the NumPy reference draws no random numbers. "
+            f"Received {dropout}."
+        )
+    if key.size == 0:
+        return np.zeros((*query.shape[:-1], value.shape[-1]), query.dtype)
+    scores = query @ np.swapaxes(key, -1, -2) / query.dtype.type(np.sqrt(query.shape[-1]))
+    return softmax(scores if mask is None else scores + mask, -1) @ value

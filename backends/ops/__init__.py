@@ -29,6 +29,7 @@ from unidet.backends.ops.detection import (
 )
 from unidet.backends.ops.elementwise import (
     abs,
+    arctan,
     ceil,
     clip,
     exp,
@@ -84,6 +85,7 @@ from unidet.backends.ops.network import (
     linear,
     matmul,
     max_pool2d,
+    scaled_dot_product_attention,
     sigmoid_focal_loss,
     smooth_l1,
 )
@@ -123,6 +125,7 @@ __all__ = [
     "all",
     "any",
     "arange",
+    "arctan",
     "argmax",
     "argmin",
     "argsort",
@@ -188,6 +191,7 @@ __all__ = [
     "roi_align",
     "roi_align_levels",
     "round",
+    "scaled_dot_product_attention",
     "scatter_add",
     "shape",
     "sigmoid",

@@ -79,6 +79,11 @@ def tanh(x: Tensor) -> Tensor:
     return IMPLEMENTATION[type(x)].tanh(x)
 
 
+def arctan(x: Tensor) -> Tensor:
+    """Angle in radians, in (-pi/2, pi/2), whose tangent is ``x``."""
+    return IMPLEMENTATION[type(x)].arctan(x)
+
+
 def relu(x: Tensor) -> Tensor:
     """``max(x, 0)``; gradient 0 at 0."""
     return IMPLEMENTATION[type(x)].relu(x)

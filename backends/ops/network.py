@@ -129,6 +129,37 @@ def dropout(x: Tensor, mask: Tensor, p: float) -> Tensor:
     return IMPLEMENTATION[type(x)].dropout(x, mask, p)
 
 
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """``softmax(query key^T / sqrt(d) + mask) value`` for each head (Vaswani et al. 2017).
+
+    Args:
+        query: ``(N, heads, L, d)``.
+        key: ``(N, heads, S, d)``.
+        value: ``(N, heads, S, d)``.
+        mask: numbers in the dtype of ``query`` that broadcast to ``(N, heads, L, S)``, a
+            constant. A large negative number hides a key. Take a finite one such as -1e9: a row
+            whose keys are all hidden is then their plain average, as the number swallows what it
+            is added to.
+        dropout: share of the weights that are set to 0, the others growing by
+            ``1 / (1 - dropout)``; drawn from the framework's generator. The reference has none.
+
+    Returns:
+        ``(N, heads, L, d)``; zeros where there are no keys.
+
+    Raises:
+        ValueError: dropout of NumPy arrays.
+    """
+    return IMPLEMENTATION[type(query)].scaled_dot_product_attention(
+        query, key, value, mask, dropout
+    )
+
+
 def binary_cross_entropy_with_logits(x: Tensor, y: Tensor) -> Tensor:
     """``-y log(sigmoid(x)) - (1 - y) log(1 - sigmoid(x))`` for each element, for any ``x``."""
     return IMPLEMENTATION[type(x)].binary_cross_entropy_with_logits(x, y)

@@ -119,6 +119,7 @@ OPS = (
     _unary("log_sigmoid"),
     _unary("softplus"),
     _unary("tanh"),
+    _unary("arctan"),
     _unary("relu", away_from_zero, tolerance="exact"),
     OpSpec("maximum", _pairs, differentiable=("x", "y")),
     OpSpec("minimum", _pairs, differentiable=("x", "y")),

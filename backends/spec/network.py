@@ -121,6 +121,26 @@ def _dropouts() -> list[Sample]:
     ]
 
 
+#: Hides a key, and swallows what it is added to in float64 too.
+_HIDDEN = np.float32(-1e30)
+
+
+def _attentions() -> list[Sample]:
+    query, key, value = normal(2, 2, 3, 4), normal(2, 2, 5, 4, seed=1), normal(2, 2, 5, 4, seed=2)
+    keys = np.where(normal(2, 1, 1, 5, seed=3) > 0.8, _HIDDEN, np.float32(0))
+    no_keys = normal(2, 2, 0, 4)
+    return [
+        sample(query, key, value),
+        sample(query, key, value, normal(3, 5, seed=4)),
+        sample(query, key, value, keys),
+        sample(query, key, value, np.full((2, 1, 3, 5), _HIDDEN), smooth=False),
+        sample(query * 40, key, value, normal(2, 2, 3, 5, seed=5), smooth=False),
+        sample(normal(0, 2, 3, 4), normal(0, 2, 5, 4), normal(0, 2, 5, 4)),
+        sample(normal(2, 2, 0, 4), key, value, normal(0, 5)),
+        sample(query, no_keys, no_keys, normal(2, 1, 1, 0)),
+    ]
+
+
 def _sure() -> np.ndarray:
     return np.array([[-1000, -60, -20, 0], [0, 20, 60, 1000]], np.float32)
 
@@ -269,6 +289,7 @@ OPS = (
     _op("group_norm", _group_norms, "conv", "x", "weight", "bias"),
     _op("layer_norm", _layer_norms, "conv", "x", "weight", "bias"),
     _op("dropout", _dropouts, "elementwise", "x"),
+    _op("scaled_dot_product_attention", _attentions, "reduction", "query", "key", "value"),
     _op("binary_cross_entropy_with_logits", _entropies, "elementwise", "x", "y"),
     _op("cross_entropy", _class_entropies, "reduction", "logits"),
     _op("sigmoid_focal_loss", _focals, "elementwise", "logits"),

@@ -47,6 +47,7 @@ from unidet.backends.torch.ops_network import (
     matmul,
     max_pool2d,
     nms,
+    scaled_dot_product_attention,
     sigmoid_focal_loss,
     smooth_l1,
     soft_nms,
@@ -165,6 +166,7 @@ round = torch.round
 sigmoid = torch.sigmoid
 log_sigmoid = F.logsigmoid
 tanh = torch.tanh
+arctan = torch.arctan
 relu = torch.relu
 floor_divide = torch.floor_divide
 remainder = torch.remainder

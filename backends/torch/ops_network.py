@@ -88,6 +88,16 @@ def dropout(x: Tensor, mask: Tensor, p: float) -> Tensor:
     return x * mask.to(x.dtype) * (1.0 / (1.0 - p))
 
 
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+
+
 def binary_cross_entropy_with_logits(x: Tensor, y: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(x, y, reduction="none")
 
