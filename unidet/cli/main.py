@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "predict",
     "proposals": "proposals",
     "recipe": "recipe",
+    "sweep": "sweep",
     "convert": "convert",
     "embed": "embed",
     "parity": "parity",

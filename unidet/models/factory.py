@@ -181,9 +181,10 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     chosen = _chosen(name, arguments)
     config = CONFIGS.get(model_spec(name).constructor)
     if is_dataclass(config):
-        # What the data decide must not count as missing.
-        names = chosen.get("class_names")
-        config(**{"num_classes": len(names) if names else ANY_CLASSES, **chosen})
+        if "num_classes" not in arguments and "class_names" in arguments:
+            # The data decide both.
+            del chosen["class_names"]
+        config(**{"num_classes": ANY_CLASSES, **chosen})
 
 
 def create_model(

@@ -25,7 +25,8 @@ SMOOTHING = 0.9
 POINTS = 40
 #: A first loss above this is left out: it would flatten the rest of the curve.
 FIRST_LOSS_LIMIT = 100.0
-_COLOURS = (
+#: Of lines, one after the other.
+COLOURS = (
     "#1f6fb4", "#d9541e", "#2a9348", "#8a4fbf", "#b8860b",
     "#c2337a", "#117f8a", "#6b4a3a", "#5b6470", "#93a31a",
 )  # fmt: skip
@@ -79,7 +80,7 @@ def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
         raise UserError(f"Cannot plot {run_dir}: {METRICS_FILE} holds no losses and no metrics.")
     figure, axes = _figure(len(panels))
     for axis, (title, names, source) in zip(axes, panels):
-        for name, colour in zip(names, _COLOURS * (1 + len(names) // len(_COLOURS))):
+        for name, colour in zip(names, COLOURS * (1 + len(names) // len(COLOURS))):
             steps, values = source[name]
             label = name if len(names) > 1 else None
             if source is run.train and name != "lr":
@@ -87,7 +88,7 @@ def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
             else:
                 marker = "o" if source is run.evaluation else None
                 axis.plot(steps, values, color=colour, marker=marker, markersize=4, label=label)
-        _finish(axis, title, legend=len(names) > 1, last=_last_step([run]))
+        finish(axis, title, legend=len(names) > 1, last=_last_step([run]))
     figure.suptitle(run.name, fontsize=13)
     folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
     return save_figure(figure, Path(out) if out is not None else folder / "loss_curve.png")
@@ -124,14 +125,14 @@ def plot_runs(
     figure, axes = _figure(len(titles))
     for axis, title in zip(axes, titles):
         for index, (run, name) in enumerate(zip(runs, names)):
-            colour = _COLOURS[index % len(_COLOURS)]
+            colour = COLOURS[index % len(COLOURS)]
             if title == "loss" and "loss" in run.train:
                 _loss(axis, *run.train["loss"], colour, name)
             elif title != "loss" and title in run.evaluation:
                 axis.plot(
                     *run.evaluation[title], color=colour, marker="o", markersize=4, label=name
                 )
-        _finish(axis, title, legend=True, last=_last_step(runs))
+        finish(axis, title, legend=True, last=_last_step(runs))
     return save_figure(figure, Path(out))
 
 
@@ -175,7 +176,8 @@ def _last_step(runs: Sequence[RunMetrics]) -> float:
     return max(float(steps[-1]) for steps, _ in series)
 
 
-def _finish(axis: Axes, title: str, *, legend: bool, last: float) -> None:
+def finish(axis: Axes, title: str, *, legend: bool, last: float) -> None:
+    """Title, grid and limits of a panel whose curves go over steps, up to ``last``."""
     axis.set_title(title, fontsize=11)
     # The same steps in every panel, so that an evaluation stands below the loss it belongs to.
     axis.set_xlim(0, 1.03 * max(last, 1.0))
