@@ -152,6 +152,7 @@ def create(
     *,
     lr: float,
     groups: Sequence[Mapping[str, Any]] | None = None,
+    decay_biases: bool = True,
     **options: Any,
 ) -> Optimizer:
     """Makes an optimizer over all parameters of ``model``.
@@ -165,6 +166,7 @@ def create(
         groups: options for some parameters, each a mapping with the key ``match`` (the starts of
             names) and any of ``lr`` and the optimizer's options. The first group that matches a
             parameter has it; the rest follow the general options.
+        decay_biases: whether biases and norms, the parameters of one dimension, decay too.
         options: ``momentum, dampening, nesterov, weight_decay`` for sgd;
             ``betas, eps, weight_decay`` for adam and adamw.
 
@@ -195,15 +197,19 @@ def create(
                 f"Received {list(prefixes)}, whose parameters earlier groups hold."
             )
         remaining = {n: p for n, p in remaining.items() if n not in matched}
-        result.append(_group(matched, _options(name, general, given)))
+        result += _groups(matched, _options(name, general, given), decay_biases)
     if remaining:
-        result.append(_group(remaining, general))
+        result += _groups(remaining, general, decay_biases)
     return implementation(backend_of(model), "optim").make(name, result)
 
 
-def _group(parameters: dict[str, Any], options: dict[str, Any]) -> Group:
-    options = dict(options)
-    return Group(parameters, options.pop("lr"), options)
+def _groups(parameters: dict[str, Any], options: dict[str, Any], decay_biases: bool) -> list[Group]:
+    parts = [(parameters, dict(options))]
+    if not decay_biases and options["weight_decay"]:
+        flat = {n: p for n, p in parameters.items() if len(p.shape) < 2}
+        rest = {n: p for n, p in parameters.items() if n not in flat}
+        parts = [(flat, {**options, "weight_decay": 0.0}), (rest, dict(options))]
+    return [Group(part, own.pop("lr"), own) for part, own in parts if part]
 
 
 def _prefixes(match: Any, names: list[str]) -> tuple[str, ...]:

@@ -64,6 +64,21 @@ MISTAKES = [
     ({"schedule": {"milestones": [8]}}, ["`schedule.kind`", "multistep"]),
     ({"schedule": {"warmup_steps": 5, "warmup_ratio": 0.1}}, ["`schedule.warmup_ratio`"]),
     ({"schedule": {"kind": "onecycle", "warmup_steps": 5}}, ["onecycle has its own rise"]),
+    (
+        {"train": {"best_metric": "val_loss_bbox", "best_mode": "max"}},
+        ["`train.best_mode`", "auto or min", "less of val_loss_bbox is better", "'max'"],
+    ),
+    ({"train": {"best_mode": "min"}}, ["`train.best_mode`", "auto or max", "more of AP"]),
+    ({"train": {"best_mode": "least"}}, ["`train.best_mode`", "one of auto, max, min"]),
+    (
+        {
+            "train": {"load_best_at_end": True},
+            "data": {"format": "coco", "train": {"annotations": "a.json"}},
+        },
+        ["`train.load_best_at_end`", "without `data.val`"],
+    ),
+    ({"train": {"smoothing": 1.0}}, ["`train.smoothing`", ">= 0 and <= 0.999"]),
+    ({"train": {"expect_trainable": 0}}, ["`train.expect_trainable`", ">= 1"]),
 ]
 
 
@@ -206,6 +221,20 @@ def test_shipped_configs_fit_the_library(name: str) -> None:
     rates = [scale(config.schedule, step, span) for step in range(span.total)]
     assert max(rates) == pytest.approx(1.0, abs=1e-3)
     assert config.data.root == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "maximise"),
+    [
+        ("AP", True), ("AR100", True), ("val_loss", False), ("val_loss_bbox", False),
+        ("val_class_error", False), ("val_cardinality_error", False),
+    ],
+)  # fmt: skip
+def test_the_direction_of_the_best_metric_follows_its_name(metric: str, maximise: bool) -> None:
+    modes = ("auto", "max" if maximise else "min")
+    for mode in modes:
+        config = from_mapping(with_keys(train={"best_metric": metric, "best_mode": mode}))
+        assert config.train.maximise is maximise
 
 
 def test_every_key_is_documented() -> None:

@@ -260,3 +260,20 @@ def test_a_loss_without_parameters_is_refused(backend):
     nn.freeze(run.model)
     with pytest.raises((ValueError, RuntimeError), match=r"gradient|grad"):
         run.optimizer.backward(run.loss(0))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_biases_and_norms_can_be_left_out_of_the_decay(backend: str, name: str) -> None:
+    groups = [{"match": ["conv"], "lr": 0.5}]
+    run = Run(backend, name, {"lr": 0.1, "weight_decay": 0.5}, groups=groups, decay_biases=False)
+    before = {n: host(p) for n, p in nn.parameters(run.model).items()}
+    # A gradient of zero: what moves has decayed.
+    loss = sum((p * 0.0).sum() for p in nn.parameters(run.model).values())
+    run.optimizer.backward(loss)
+    run.optimizer.step()
+    after = {n: host(p) for n, p in nn.parameters(run.model).items()}
+    for parameter, value in before.items():
+        kept = 0.75 if parameter == "conv.weight" else 0.95 if value.ndim > 1 else 1.0
+        np.testing.assert_allclose(after[parameter], value * kept, rtol=1e-6, err_msg=parameter)
+    rates = {n: group.lr for group in run.optimizer.groups for n in group.parameters}
+    assert rates == {n: 0.5 if n == "conv.weight" else 0.1 for n in before}

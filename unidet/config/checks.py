@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unidet.config.build import ConfigError, invalid
 from unidet.config.schema import Config
+from unidet.metrics import smaller_is_better
 
 
 def check(config: Config, origin: str) -> None:
@@ -15,6 +16,7 @@ def check(config: Config, origin: str) -> None:
     _check_schedule(config, origin)
     _check_optimizer(config, origin)
     _check_data(config, origin)
+    _check_best(config, origin)
 
 
 def _check_schedule(config: Config, origin: str) -> None:
@@ -88,3 +90,19 @@ def _check_data(config: Config, origin: str) -> None:
                 raise ConfigError(
                     f"Missing key `data.{part}.{index}.annotations` in {origin}. Expected a path."
                 )
+
+
+def _check_best(config: Config, origin: str) -> None:
+    train = config.train
+    right = "min" if smaller_is_better(train.best_metric) else "max"
+    if train.best_mode not in ("auto", right):
+        raise ConfigError(
+            f"Invalid value for `train.best_mode` in {origin}. Expected auto or {right}, because "
+            f"{'less' if right == 'min' else 'more'} of {train.best_metric} is better. "
+            f"Received {train.best_mode!r}."
+        )
+    if train.load_best_at_end and config.data.format != "scenes" and not config.data.val:
+        raise ConfigError(
+            f"Invalid value for `train.load_best_at_end` in {origin}. Expected false, because "
+            f"without `data.val` nothing tells the best weights. Received true."
+        )

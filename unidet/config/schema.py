@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unidet.config.options import option
+from unidet.metrics import smaller_is_better
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "multistep", "cosine", "linear", "plateau", "onecycle")
@@ -107,6 +108,9 @@ class OptimizerConfig:
     name: str = option("adamw", "update rule", choices=OPTIMIZERS)
     lr: float = option(1e-4, "learning rate; the peak of a schedule that rises and falls", low=0)
     weight_decay: float = option(0.0, "weight decay", low=0)
+    decay_biases: bool = option(
+        True, "false: no weight decay on biases and norms, the parameters of one dimension"
+    )
     momentum: float = option(0.0, "sgd only", low=0, high=1)
     dampening: float = option(0.0, "sgd only", low=0, high=1)
     nesterov: bool = option(False, "sgd only")
@@ -147,6 +151,9 @@ class TrainConfig:
     seed: int = option(3407, "seed of weights, order, augmentation and sampling", low=0)
     weights: str | None = option(None, "checkpoint to start from")
     freeze: tuple[str, ...] = option((), "prefixes of parameters that stay as they are")
+    expect_trainable: int | None = option(
+        None, "refuse to start unless so many numbers of the model are trained", low=1
+    )
     clip_grad_norm: float | None = option(None, "largest norm of the gradient", above=0)
     accumulate: int = option(1, "batches that make one optimizer step", low=1)
     amp: str = option("off", "bf16: mixed precision (torch only)", choices=("off", "bf16"))
@@ -157,11 +164,28 @@ class TrainConfig:
     eval_every_steps: int = option(0, "steps between evaluations; 0: only by epochs", low=0)
     checkpoint_every: int = option(0, "steps between saves; 0: after each epoch only", low=0)
     best_metric: str = option("AP", "metric that chooses best.safetensors")
-    best_mode: str = option("max", "whether more or less of it is better", choices=("max", "min"))
+    best_mode: str = option(
+        "auto",
+        "whether more or less of it is better; auto: less of losses and errors",
+        choices=("auto", "max", "min"),
+    )
+    load_best_at_end: bool = option(
+        False, "end with the best weights: final.safetensors, and evaluation.json stays theirs"
+    )
     log_every: int = option(20, "steps between two lines of metrics.jsonl", low=1)
+    smoothing: float = option(
+        0.6, "factor of the smoothed losses in TensorBoard; 0: none", low=0, high=0.999
+    )
     max_loss_growth: float = option(
         100.0, "stop when the smoothed loss is so many times its lowest value", above=1
     )
+
+    @property
+    def maximise(self) -> bool:
+        """Whether more of ``best_metric`` is better."""
+        if self.best_mode == "auto":
+            return not smaller_is_better(self.best_metric)
+        return self.best_mode == "max"
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,17 @@ def publish(folder: RunFolder) -> None:
         (folder.state / name / EMA, folder.root / "last_ema.safetensors"),
     ):
         if source.exists():
-            with saving(target):
-                _link(source, target)
+            link(source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """Makes ``target`` the same file as ``source``, or a copy where links are not to be had.
+
+    Raises:
+        RunFailedError: the system refused the write.
+    """
+    with saving(target):
+        _link(source, target)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -217,3 +226,29 @@ def save_best(
         save_checkpoint(folder.best, model, arrays=arrays, source=source)
     except UserError as error:
         raise RunFailedError(f"Could not write {folder.best}: {error}") from error
+
+
+def inherit_best(folder: RunFolder, generation: Path, progress: Progress) -> None:
+    """Takes the best checkpoint along when a run goes on in another folder.
+
+    Where the other run holds a later one, which this run has not reached, the search for the
+    best begins anew.
+
+    Args:
+        folder: of the run that goes on.
+        generation: state of the other run from which it goes on.
+        progress: of that state; loses its best value where its weights are gone.
+    """
+    origin = RunFolder(generation.parent.parent)
+    if progress.best_step is None:
+        return
+    try:
+        kept = load_checkpoint(origin.best).source or {}
+    except UserError:
+        kept = {}
+    if kept.get("step") != progress.best_step:
+        progress.best = progress.best_step = None
+        return
+    link(origin.best, folder.best)
+    if origin.detections.exists():
+        link(origin.detections, folder.detections)

@@ -18,6 +18,7 @@ from unidet.engine import setup
 from unidet.engine.divergence import Diverged
 from unidet.engine.stepper import Stepper
 from unidet.errors import UserError
+from unidet.smoothing import MovingAverage
 from unidet.structures import Batch
 
 if TYPE_CHECKING:
@@ -140,11 +141,8 @@ def _judge(losses: list[float], loss: float) -> None:
 
 def smoothed(losses: np.ndarray) -> np.ndarray:
     """Moving average of ``(n,)`` losses, free of the pull of its start (Kingma and Ba 2015)."""
-    average, found = 0.0, []
-    for index, loss in enumerate(losses, start=1):
-        average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        found.append(average / (1 - SMOOTHING**index))
-    return np.array(found)
+    average = MovingAverage(SMOOTHING)
+    return np.array([average.add(loss) for loss in losses])
 
 
 def analyse(rates: np.ndarray, losses: np.ndarray, *, broke: bool) -> RangeTest:

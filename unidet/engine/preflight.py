@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unidet.config import Config
 from unidet.errors import UserError, suggestion
 
 if TYPE_CHECKING:
-    from unidet.data import DetectionDataset
+    from unidet.data import DetectionDataset, Loader
 
 
 def check_data(
@@ -91,12 +92,16 @@ def _check_proposals(
                 )
 
 
-def check_metrics(config: Config, val_sets: Sequence[DetectionDataset]) -> None:
+def check_metrics(config: Config, val_sets: Sequence[DetectionDataset]) -> tuple[str, ...]:
     """Refuses names of metrics that no evaluation of the run will give.
 
     Args:
         config: of the run.
         val_sets: the validation set, or none.
+
+    Returns:
+        The names that every evaluation gives. With ``evaluation.losses`` there are more, which
+        only the model knows; :func:`check_measured` looks at those.
 
     Raises:
         UserError: names the key.
@@ -109,22 +114,56 @@ def check_metrics(config: Config, val_sets: Sequence[DetectionDataset]) -> None:
         class_agnostic=options.class_agnostic or _names_nothing(config),
         max_detections=options.max_detections,
     )
-    keys = {"train.best_metric": config.train.best_metric} if evaluates else {}
-    if config.schedule.kind == "plateau" and config.schedule.metric != "loss":
-        keys["schedule.metric"] = config.schedule.metric
-        if not evaluates:
-            raise UserError(
-                "Invalid value for `schedule.metric`. Expected 'loss', because there is no "
-                f"`data.val`. Received {config.schedule.metric!r}."
-            )
-    for key, name in keys.items():
-        known = (*names, "val_loss") if options.losses else names
-        if name in known or (options.losses and name.startswith("val_loss_")):
+    if config.schedule.kind == "plateau" and config.schedule.metric != "loss" and not evaluates:
+        raise UserError(
+            "Invalid value for `schedule.metric`. Expected 'loss', because there is no "
+            f"`data.val`. Received {config.schedule.metric!r}."
+        )
+    known = (*names, "val_loss") if options.losses else names
+    for key, name in _watched(config).items() if evaluates else ():
+        if name in known or (options.losses and name.startswith("val_")):
             continue
         hint = suggestion(name, known)
-        if name.startswith("val_loss"):
-            hint = " Set evaluation.losses=true to measure it."
-        raise UserError(
-            f"Invalid value for `{key}`. Expected one of {', '.join(known)}. "
-            f"Received {name!r}.{hint}"
-        )
+        if not options.losses and (name.startswith("val_") or "loss" in name):
+            hint = " Set evaluation.losses=true to measure losses, as val_loss and val_loss_NAME."
+        raise _unknown_metric(key, name, known, hint)
+    return known
+
+
+def check_measured(config: Config, model: Any, loader: Loader, known: Sequence[str]) -> None:
+    """Refuses names of losses and measures that the model does not give for a first batch.
+
+    Args:
+        config: of the run.
+        model: a model of either backend.
+        loader: of the validation set.
+        known: names that need no look; nothing is run where they suffice.
+
+    Raises:
+        UserError: names the key.
+    """
+    from unidet.engine.validation import validation_losses
+
+    open_names = {key: name for key, name in _watched(config).items() if name not in known}
+    if not open_names:
+        return
+    with loader.epoch(0) as batches:
+        found = validation_losses(model, itertools.islice(batches, 1))
+    for key, name in open_names.items():
+        if name not in found:
+            everything = tuple(dict.fromkeys((*known, *found)))
+            raise _unknown_metric(key, name, everything, suggestion(name, everything))
+
+
+def _watched(config: Config) -> dict[str, str]:
+    """The keys that name a metric of the evaluation, and the names."""
+    watched = {"train.best_metric": config.train.best_metric}
+    if config.schedule.kind == "plateau" and config.schedule.metric != "loss":
+        watched["schedule.metric"] = config.schedule.metric
+    return watched
+
+
+def _unknown_metric(key: str, name: str, known: Sequence[str], hint: str) -> UserError:
+    return UserError(
+        f"Invalid value for `{key}`. Expected one of {', '.join(known)}. Received {name!r}.{hint}"
+    )

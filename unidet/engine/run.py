@@ -10,7 +10,7 @@ from pathlib import Path
 from unidet.backends.registry import resolve as resolve_backend
 from unidet.backends.registry import use
 from unidet.config import Config, dump_config, from_mapping, resolve
-from unidet.engine.checkpointing import Saved, find_state, load_state, publish
+from unidet.engine.checkpointing import Saved, find_state, inherit_best, load_state, publish
 from unidet.engine.display import Display
 from unidet.engine.progress import Progress
 from unidet.engine.resume import check_resume
@@ -29,9 +29,12 @@ class RunResult:
         epochs: finished epochs.
         steps: optimizer steps.
         epoch_losses: mean loss of each epoch.
-        metrics: of the last evaluation, empty without one.
+        metrics: of the last evaluation, or of the best one with ``train.load_best_at_end``;
+            empty without one.
         best: best value of ``train.best_metric``, None without an evaluation.
         best_step: step that reached it.
+        weights: file of the final weights: the last ones, or the best with
+            ``train.load_best_at_end``.
         seconds: wall time of this call.
     """
 
@@ -42,6 +45,7 @@ class RunResult:
     metrics: dict[str, float]
     best: float | None
     best_step: int | None
+    weights: Path
     seconds: float
 
 
@@ -82,7 +86,7 @@ def train(
     config = from_mapping(resolve(config))
     folder = RunFolder(Path(work_dir))
     folder.check()
-    saved, notes = _saved_state(config, folder, resume, overwrite)
+    saved, origin, notes = _saved_state(config, folder, resume, overwrite)
     with use(backend):
         trainer = Trainer(config, folder, backend=backend, device=device)
         if saved is not None:
@@ -91,6 +95,8 @@ def train(
             notes.append(trainer.start_from(config.train.weights))
         existed = folder.root.exists()
         _open_folder(folder, config, overwrite=overwrite)
+        if origin is not None:
+            inherit_best(folder, origin, trainer.progress)
         try:
             _run(trainer, notes + trainer.warnings, quiet=quiet)
         except UserError:
@@ -98,13 +104,14 @@ def train(
             if not folder.has_state:
                 folder.remove(keep_root=existed)
             raise
-    return _result(folder, trainer.progress, time.perf_counter() - started)
+    weights = folder.final if config.train.load_best_at_end else folder.last
+    return _result(folder, trainer.progress, weights, time.perf_counter() - started)
 
 
 def _run(trainer: Trainer, notes: list[str], *, quiet: bool) -> None:
     step = trainer.progress.step
     with (
-        RunLog(trainer.folder, step) as log,
+        RunLog(trainer.folder, step, trainer.config.train.smoothing) as log,
         Display(trainer.span.total, step, quiet=quiet) as display,
     ):
         trainer.attach(log, display)
@@ -113,7 +120,7 @@ def _run(trainer: Trainer, notes: list[str], *, quiet: bool) -> None:
         trainer.run()
 
 
-def _result(folder: RunFolder, progress: Progress, seconds: float) -> RunResult:
+def _result(folder: RunFolder, progress: Progress, weights: Path, seconds: float) -> RunResult:
     return RunResult(
         folder.root,
         progress.epoch,
@@ -122,20 +129,22 @@ def _result(folder: RunFolder, progress: Progress, seconds: float) -> RunResult:
         dict(progress.metrics),
         progress.best,
         progress.best_step,
+        weights,
         seconds,
     )
 
 
 def _saved_state(
     config: Config, folder: RunFolder, resume: str | Path | bool | None, overwrite: bool
-) -> tuple[Saved | None, list[str]]:
+) -> tuple[Saved | None, Path | None, list[str]]:
+    """The state to go on from, its place if that is another run's, and lines for the log."""
     if not resume:
         if not folder.is_empty and not overwrite:
             raise UserError(
                 f"Invalid value for `work_dir`. Expected a new or empty folder. Received "
                 f"{folder.root}, which is not. Go on with --resume, or replace it with --overwrite."
             )
-        return None, []
+        return None, None, []
     generation = find_state(folder.root if resume is True else resume)
     elsewhere = folder.root.resolve() not in generation.resolve().parents
     if overwrite and not elsewhere:
@@ -153,13 +162,16 @@ def _saved_state(
     notes = [
         f"resumed {generation.parent} at step {saved.progress.step}, written on {saved.backend}"
     ]
-    return saved, notes + [f"changed since: {line}" for line in differences]
+    notes += [f"changed since: {line}" for line in differences]
+    return saved, generation if elsewhere else None, notes
 
 
 def _open_folder(folder: RunFolder, config: Config, *, overwrite: bool) -> None:
     folder.make()
     if overwrite:
         folder.clear()
+    # Those of an earlier end of the run; this one ends later.
+    folder.final.unlink(missing_ok=True)
     write_text(folder.config, dump_config(config))
     # A run that was killed between saving and publishing has an older last.safetensors.
     publish(folder)

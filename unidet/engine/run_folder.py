@@ -51,8 +51,16 @@ class RunFolder:
         return self.root / "best.safetensors"
 
     @property
+    def final(self) -> Path:
+        """The best weights, once a run with ``train.load_best_at_end`` has ended."""
+        return self.root / "final.safetensors"
+
+    @property
     def evaluation(self) -> Path:
-        """Metrics of the latest evaluation, with those of each class."""
+        """Metrics of the latest evaluation, with those of each class.
+
+        Of the best one in a run with ``train.load_best_at_end``.
+        """
         return self.root / "evaluation.json"
 
     @property
@@ -122,9 +130,9 @@ class RunFolder:
     def clear(self) -> None:
         """Removes the files of an earlier run and leaves everything else alone."""
         for path in (
-            self.config, self.metrics, self.log, self.last, self.best, self.evaluation,
-            self.detections, self.root / "last_ema.safetensors", self.root / "loss_curve.png",
-            *self.root.glob("events.out.tfevents.*"),
+            self.config, self.metrics, self.log, self.last, self.best, self.final,
+            self.evaluation, self.detections, self.root / "last_ema.safetensors",
+            self.root / "loss_curve.png", *self.root.glob("events.out.tfevents.*"),
         ):  # fmt: skip
             path.unlink(missing_ok=True)
         for folder in (self.state, self.diverged):

@@ -11,24 +11,30 @@ from typing import Any
 from unidet.engine.events import Events
 from unidet.engine.run_folder import RunFolder, saving, write_text
 from unidet.errors import RunFailedError
+from unidet.smoothing import MovingAverage
 
 
 class RunLog:
     """Appends to ``metrics.jsonl``, the TensorBoard events and ``log.txt`` of a run.
 
+    TensorBoard gets each loss twice, as it is and as its moving average under ``loss_smooth``.
+
     Args:
         folder: the run's folder.
         step: rows after this step are dropped: a resumed run takes those steps again.
+        smoothing: factor of the moving average; 0 leaves it out.
 
     Raises:
         RunFailedError: from here and from every method but ``close``, when the system refuses a
             write, as on a full disk.
     """
 
-    def __init__(self, folder: RunFolder, step: int = 0) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, step: int = 0, smoothing: float = 0.0) -> None:
+        self.folder, self._smoothing = folder, smoothing
+        self._averages: dict[str, MovingAverage] = {}
         self._started = time.perf_counter()
-        keep_until(folder.metrics, step)
+        for row in keep_until(folder.metrics, step):
+            self._scalars(row)  # the averages go on where they were
         with saving(folder.root):
             self._metrics = folder.metrics.open("a", encoding="utf-8")
             self._text = folder.log.open("a", encoding="utf-8")
@@ -42,13 +48,15 @@ class RunLog:
 
     def losses(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """One row of training values: ``loss``, ``loss/PART``, ``lr``, ``grad_norm``."""
-        self._row({"step": step, "epoch": epoch, **values, "time": self._seconds()})
-        self._events.add({f"train/{name}": value for name, value in values.items()}, step)
+        row = {"step": step, "epoch": epoch, **values, "time": self._seconds()}
+        self._row(row)
+        self._events.add(self._scalars(row), step)
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """One row of evaluation values."""
-        self._row({"step": step, "epoch": epoch, "eval": metrics, "time": self._seconds()})
-        self._events.add({f"eval/{name}": value for name, value in metrics.items()}, step)
+        row = {"step": step, "epoch": epoch, "eval": metrics, "time": self._seconds()}
+        self._row(row)
+        self._events.add(self._scalars(row), step)
         self._events.flush()
 
     def epoch(self, step: int, epoch: int, loss: float) -> None:
@@ -68,6 +76,19 @@ class RunLog:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
+    def _scalars(self, row: dict[str, Any]) -> dict[str, float]:
+        """Names and values that a row of the metrics file has in TensorBoard."""
+        part, values = "eval", row.get("eval")
+        if values is None:
+            places = ("step", "epoch", "time")
+            part, values = "train", {k: v for k, v in row.items() if k not in places}
+        found = {f"{part}/{name}": value for name, value in values.items()}
+        for name, value in list(found.items()):
+            if self._smoothing and "loss" in name:
+                average = self._averages.setdefault(name, MovingAverage(self._smoothing))
+                found[name.replace("loss", "loss_smooth", 1)] = average.add(value)
+        return found
+
     def _seconds(self) -> float:
         return round(time.perf_counter() - self._started, 3)
 
@@ -77,11 +98,15 @@ class RunLog:
             self._metrics.flush()
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drops the rows of ``metrics.jsonl`` after ``step`` and a last row that was cut off."""
+def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drops the rows of ``metrics.jsonl`` after ``step`` and a last row that was cut off.
+
+    Returns:
+        The rows that are left.
+    """
     if not path.exists():
-        return
-    kept = []
+        return []
+    kept, rows = [], []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
@@ -89,4 +114,6 @@ def keep_until(path: Path, step: int) -> None:
             continue
         if row.get("step", 0) <= step:
             kept.append(line + "\n")
+            rows.append(row)
     write_text(path, "".join(kept))
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,22 @@ def build_model(
             nn.freeze(model, *config.train.freeze)
         except ValueError as error:
             raise ConfigError(f"Invalid value for `train.freeze`. {error}") from error
+    expected, (trained, total) = config.train.expect_trainable, count_parameters(model)
+    if expected is not None and trained != expected:
+        raise ConfigError(
+            f"Invalid value for `train.expect_trainable`. Expected {trained}, what the model "
+            f"trains of its {total} parameters. Received {expected}. Look at train.freeze and the "
+            "model's arguments."
+        )
     return nn.to_device(model, check_device(device))
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """How many numbers of a model are trained, and how many could be; buffers are neither."""
+    from unidet.backends import nn, ops
+
+    sizes = {name: math.prod(ops.shape(value)) for name, value in nn.parameters(model).items()}
+    return sum(sizes[name] for name in nn.trainable(model)), sum(sizes.values())
 
 
 def vocabulary_arguments(
@@ -218,6 +234,7 @@ def load_initial_weights(model: Any, path: str) -> str:
         UserError: no such file, an unknown family, or no tensor fits.
     """
     from unidet.weights import load_weights
+    from unidet.weights_convert.report import shortened
 
     report = load_weights(model, path, strict=False, reinitialise=True)
     counts = report.counts()
@@ -226,7 +243,10 @@ def load_initial_weights(model: Any, path: str) -> str:
             f"Invalid value for `train.weights`. Expected a checkpoint whose tensors fit the "
             f"model. Received {path}, of which none does."
         )
-    return f"weights from {path}: {report.summary()}"
+    # Tensors of another shape stay as they were made: those of other classes above all.
+    fresh = [str(row.target) for row in report.with_status("reinitialised") if row.source]
+    named = f"; of another shape, so fresh: {shortened(fresh)}" if fresh else ""
+    return f"weights from {path}: {report.summary()}{named}"
 
 
 def build_loader(
@@ -303,6 +323,8 @@ def build_optimizer(config: Config, model: Any, lr: float | None = None) -> Any:
             entry["weight_decay"] = group.weight_decay
         groups.append(entry)
     try:
-        return optim.create(chosen.name, model, groups=groups or None, **options)
+        return optim.create(
+            chosen.name, model, groups=groups or None, decay_biases=chosen.decay_biases, **options
+        )
     except ValueError as error:
         raise ConfigError(f"Invalid value for `optimizer`. {error}") from error

@@ -47,11 +47,11 @@ class Stepper:
             make(device)  # refuses before the run begins
             self._autocast = lambda: make(device)
 
-    def losses(self, batch: Batch) -> dict[str, Any]:
-        """Loss terms of a batch as scalar tensors; the model's mode is left as it is."""
+    def outputs(self, batch: Batch) -> dict[str, Any]:
+        """Raw outputs for a batch, in single precision; the model's mode is left as it is."""
         with self._autocast():
-            outputs = outputs_of(self.model, batch, like=self._like)
-        return self.model.losses(_float32(outputs), batch.targets)
+            outputs: dict[str, Any] = _float32(outputs_of(self.model, batch, like=self._like))
+        return outputs
 
     def step(self, batches: Sequence[Batch], lr_scale: float, check: Check) -> dict[str, float]:
         """Averages the gradients of ``batches`` and updates the weights once.
@@ -68,7 +68,7 @@ class Stepper:
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches):
             with random.within(index):
-                parts = self.losses(batch)
+                parts = self.model.losses(self.outputs(batch), batch.targets)
             share = 1 / len(batches)
             terms = [value if share == 1 else value * share for value in parts.values()]
             total = terms[0]

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from unidet.backends import nn, random
+from unidet.checkpoint import load_checkpoint
 from unidet.config import Config, resolve
 from unidet.engine import setup
-from unidet.engine.checkpointing import Saved, save_best, save_state
+from unidet.engine.checkpointing import Saved, link, save_best, save_state
 from unidet.engine.display import Display
 from unidet.engine.divergence import Diverged, DivergenceWatch
 from unidet.engine.ema import Ema
-from unidet.engine.preflight import check_data, check_metrics
+from unidet.engine.preflight import check_data, check_measured, check_metrics
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder, write_json
 from unidet.engine.run_log import RunLog
@@ -55,7 +56,7 @@ class Trainer:
         seed = options.seed
         self.train_sets = setup.load_datasets(config, "train", folder.root)
         self.val_sets = setup.load_datasets(config, "val", folder.root)
-        check_metrics(config, self.val_sets)
+        known = check_metrics(config, self.val_sets)
         self.warnings = check_data(config, self.train_sets, self.val_sets)
         self.model = setup.build_model(
             config, self.train_sets, backend=backend, device=device, seed=seed
@@ -66,6 +67,8 @@ class Trainer:
             if self.val_sets
             else None
         )
+        if self.val_loader is not None:
+            check_measured(config, self.model, self.val_loader, known)
         self.optimizer = setup.build_optimizer(config, self.model)
         self.stepper = Stepper(
             self.model,
@@ -81,6 +84,7 @@ class Trainer:
         self.plateau = Plateau(config.schedule) if config.schedule.kind == "plateau" else None
         self.watch = DivergenceWatch(options.max_loss_growth)
         self.progress = Progress()
+        self._saved_step = -1
 
     def attach(self, log: RunLog, display: Display) -> None:
         """Says where to report."""
@@ -101,6 +105,8 @@ class Trainer:
             f"training {self.config.model.name} on {self.backend}: {images} images, "
             f"{self.span.total} steps, seed {self.config.train.seed}"
         )
+        trained, total = setup.count_parameters(self.model)
+        self.say(f"{trained:,} of {total:,} parameters train")
         try:
             while progress.step < self.span.total:
                 self._train_epoch()
@@ -108,9 +114,13 @@ class Trainer:
                     self._end_epoch()
         except Diverged as error:
             self._stop_diverged(error)
-        if progress.evaluated_step != progress.step:
+        unseen = progress.evaluated_step != progress.step
+        if unseen:
             self._evaluate()
+        if unseen or self._saved_step != progress.step:
             self._save()
+        if self.config.train.load_best_at_end:
+            self._load_best()
         self._report_end()
 
     def _train_epoch(self) -> None:
@@ -182,8 +192,9 @@ class Trainer:
         progress.metrics = {name: float(value) for name, value in result.metrics.items()}
         epoch = progress.epoch + (1 if progress.batch else 0)
         self.log.evaluation(progress.step, epoch, progress.metrics)
-        shown = [f"{name} {progress.metrics[name]:.4f}" for name in _headline(progress.metrics)]
         better = self._is_better()
+        names = dict.fromkeys([*_headline(progress.metrics), self.config.train.best_metric])
+        shown = [f"{name} {progress.metrics[name]:.4f}" for name in names]
         self.say(f"evaluation at step {progress.step}: {'  '.join(shown)}{'  (best)' * better}")
         summary = {
             "step": progress.step,
@@ -191,7 +202,8 @@ class Trainer:
             "metrics": progress.metrics,
             "per_class": result.per_class,
         }
-        write_json(self.folder.evaluation, summary)
+        if better or not self.config.train.load_best_at_end:
+            write_json(self.folder.evaluation, summary)
         if better:
             write_json(self.folder.detections, result.results)
             source = {"step": progress.step, "epoch": epoch, "metrics": progress.metrics}
@@ -205,7 +217,7 @@ class Trainer:
         progress, options = self.progress, self.config.train
         value = self._metric(options.best_metric, "train.best_metric")
         # COCO's metrics are -1 where there is nothing to measure, which is still a first value.
-        sign = 1 if options.best_mode == "max" else -1
+        sign = 1 if options.maximise else -1
         if not math.isfinite(value):
             return False
         if progress.best is not None and sign * value <= sign * progress.best:
@@ -264,6 +276,7 @@ class Trainer:
         nn.load_arrays(self.model, saved.weights)
         self.optimizer.load_state_arrays(saved.optimizer)
         self.progress = saved.progress
+        self._saved_step = saved.progress.step
         self.watch.restore(saved.progress.watch)
         if self.plateau is not None and saved.progress.plateau:
             self.plateau.restore(saved.progress.plateau)
@@ -272,6 +285,22 @@ class Trainer:
 
     def _save(self) -> None:
         save_state(self.folder, self.model, self.state())
+        self._saved_step = self.progress.step
+
+    def _load_best(self) -> None:
+        """Ends with the weights of the best evaluation; the state stays that of the last step."""
+        folder = self.folder
+        if self.progress.best is None or not folder.best.exists():
+            name = self.config.train.best_metric
+            self.say(f"no evaluation has given a finite {name}: the final weights are the last")
+            link(folder.last, folder.final)
+            return
+        best = load_checkpoint(folder.best)
+        nn.load_arrays(self.model, best.arrays)
+        source = best.source or {}
+        self.progress.metrics = dict(source.get("metrics", {}))
+        link(folder.best, folder.final)
+        self.say(f"{folder.final.name} holds the best weights, of step {source.get('step')}")
 
     def _stop_diverged(self, error: Diverged) -> None:
         progress = self.progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.config import EvaluationConfig
 from unidet.engine.stepper import Stepper, fetch
+from unidet.structures import Batch
 
 if TYPE_CHECKING:
     from unidet.data import DetectionDataset, Loader
@@ -34,7 +35,7 @@ def evaluate(
         progress: called with the number of images done.
 
     Returns:
-        The result; with ``options.losses`` its metrics have ``val_loss`` and ``val_loss_PART``.
+        The result; with ``options.losses`` its metrics have those of :func:`validation_losses`.
     """
     from unidet.evaluation.run import evaluate_model
 
@@ -51,25 +52,52 @@ def evaluate(
     return result
 
 
-def validation_losses(model: Any, loader: Loader) -> dict[str, float]:
-    """Mean losses over a loader in evaluation mode, each batch weighted by its images."""
+def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    """What a model says of itself over some batches, in evaluation mode.
+
+    Each batch is weighted by its images.
+
+    Args:
+        model: a model of either backend. Its ``measures(outputs, targets)``, where it has them,
+            are numbers that it watches without training on them; a batch may lack one.
+        batches: images with ground truth.
+
+    Returns:
+        ``val_loss``, ``val_loss_PART`` of each loss, and ``val_NAME`` of each measure.
+    """
     training = bool(model.training)
     stepper = Stepper(model, None)
-    sums: dict[str, float] = {}
-    images = 0
+    losses, measures = _Means(), _Means()
     model.eval()
     try:
         with ops.no_grad():
-            for batch in loader:
-                parts = stepper.losses(batch)
-                images += len(batch)
-                for name, value in zip(parts, fetch(list(parts.values()))):
-                    sums[name] = sums.get(name, 0.0) + value * len(batch)
+            for batch in batches:
+                outputs = stepper.outputs(batch)
+                parts = model.losses(outputs, batch.targets)
+                losses.add(dict(zip(parts, fetch(list(parts.values())))), len(batch))
+                if hasattr(model, "measures"):
+                    measures.add(model.measures(outputs, batch.targets), len(batch))
     finally:
         model.train(training)
-    means = {name: total / max(images, 1) for name, total in sums.items()}
+    means = losses.means()
     named = {f"val_loss_{name.removeprefix('loss_')}": value for name, value in means.items()}
-    return {"val_loss": sum(means.values()), **named}
+    watched = {f"val_{name}": value for name, value in measures.means().items()}
+    return {"val_loss": sum(means.values()), **named, **watched}
+
+
+class _Means:
+    """Weighted means of values by name."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, values: Mapping[str, float], weight: int) -> None:
+        for name, value in values.items():
+            total, weights = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + float(value) * weight, weights + weight)
+
+    def means(self) -> dict[str, float]:
+        return {name: total / weights for name, (total, weights) in self._sums.items()}
 
 
 @contextmanager

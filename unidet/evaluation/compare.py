@@ -17,6 +17,7 @@ import yaml
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import METRIC_NAMES
 from unidet.evaluation.run_log import RunMetrics, read_metrics
+from unidet.metrics import smaller_is_better
 
 CONFIG_FILE = "config.yaml"
 _ABSENT = ""
@@ -128,8 +129,8 @@ def compare_runs(run_dirs: Sequence[str | Path], metric: str | None = None) -> C
 
     Args:
         run_dirs: the runs' folders, with ``config.yaml`` (optional) and ``metrics.jsonl``.
-        metric: chooses each run's best evaluation; ``AP`` where logged, by default. Names that
-            hold ``loss`` are better when smaller.
+        metric: chooses each run's best evaluation; ``AP`` where logged, by default. Losses and
+            errors are better when smaller.
 
     Raises:
         UserError: no run, a missing log, or a metric that no run has logged.
@@ -139,7 +140,7 @@ def compare_runs(run_dirs: Sequence[str | Path], metric: str | None = None) -> C
     runs = [read_metrics(run) for run in run_dirs]
     logged = {name for run in runs for name in run.evaluation}
     chosen = _choose(metric, logged)
-    maximise = "loss" not in chosen
+    maximise = not smaller_is_better(chosen)
     configs = [_flat_config(Path(run)) for run in run_dirs]
     options = _differing(configs)
     names = distinct_names(run_dirs, runs)
