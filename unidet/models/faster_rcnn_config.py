@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from unidet.errors import suggestion
+from unidet.losses import BOX_LOSSES
 from unidet.models.box_coder import LOG_LIMIT
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -24,7 +25,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "roi_low_quality": (None, "target", "anchor"),
     "head": ("2fc", "4conv1fc", "res5"),
     "head_norm": (None, "batch"),
-    "box_loss": ("l1", "smooth_l1", "giou"),
+    "box_loss": ("l1", "smooth_l1", *BOX_LOSSES),
     "rescale": ("before_nms", "after_nms"),
     "soft_nms": (None, "linear", "gaussian"),
     "init": ("torchvision", "mmdet", "detectron2"),
@@ -89,7 +90,8 @@ class FasterRCNNConfig:
         ignore_overlap: of both matchers: see ``Matcher``.
         box_std, box_log_limit, box_log_limit_both: of both coders but for ``box_std``, which
             belongs to the second; see ``BoxCoder``.
-        box_loss, box_beta: of the second stage; ``"giou"`` compares boxes.
+        box_loss, box_beta: of the second stage; ``"giou"``, ``"diou"`` and ``"ciou"`` compare
+            boxes.
         box_weight: factor of the second stage's box loss.
         init: whose scheme fills the weights before training.
         score_threshold: a detection scores more than this.

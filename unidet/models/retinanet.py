@@ -10,13 +10,14 @@ import numpy as np
 
 from unidet.backends import init, nn, ops
 from unidet.data.preprocess import Preprocess
-from unidet.losses import diou_loss, giou_loss, l1_loss, sigmoid_focal_loss, smooth_l1_loss
+from unidet.losses import sigmoid_focal_loss
 from unidet.models.anchors import AnchorGenerator
 from unidet.models.box_coder import BoxCoder
 from unidet.models.fpn import FPN
 from unidet.models.initialization import convolution_shapes
 from unidet.models.matcher import Matcher
 from unidet.models.postprocess import PostProcess
+from unidet.models.regression import regression_loss
 from unidet.models.resnet import ResNet
 from unidet.models.retinanet_config import RetinaNetConfig
 from unidet.models.retinanet_head import RetinaNetHead
@@ -201,16 +202,7 @@ class RetinaNet(nn.Module):
     def _box_loss(self, deltas: Any, goal: RetinaNetTargets) -> Any:
         c = self.settings
         chosen = ops.take(ops.reshape(deltas, (-1, 4)), goal.positives, axis=0)
-        if c.box_loss in ("giou", "diou"):
-            measure = giou_loss if c.box_loss == "giou" else diou_loss
-            boxes = self.coder.decode(chosen, goal.anchors)
-            loss = measure(boxes, ops.asarray(goal.boxes, like=deltas))
-        else:
-            wanted = ops.asarray(goal.deltas, like=deltas)
-            if c.box_loss == "smooth_l1":
-                loss = smooth_l1_loss(chosen, wanted, c.box_beta)
-            else:
-                loss = l1_loss(chosen, wanted)
+        loss = regression_loss(chosen, goal, c.box_loss, c.box_beta, self.coder)
         weights = goal.box_weights * np.float32(c.box_weight)
         if c.box_reduction == "mean":
             weights = weights / np.float32(ops.shape(loss)[1])

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from unidet.errors import suggestion
+from unidet.losses import BOX_LOSSES
 from unidet.models.anchors import octave_sizes
 from unidet.models.box_coder import LOG_LIMIT
 
@@ -18,7 +19,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "head_norm": (None, "group"),
     "low_quality": (None, "target", "anchor"),
     "normalizer": ("image", "batch", "moving"),
-    "box_loss": ("l1", "smooth_l1", "giou", "diou"),
+    "box_loss": ("l1", "smooth_l1", *BOX_LOSSES),
     "box_reduction": ("sum", "mean"),
     "clip": ("before_nms", "after_nms", "one_sided"),
     "init": ("torchvision", "yhenon", "mmdet"),
@@ -59,7 +60,8 @@ class RetinaNetConfig:
         normalizer: losses are divided by the positives of each image and averaged over images, or
             divided by the positives of the batch (each image counts as one positive at least), or
             by their moving average over training steps (``"moving"``, detectron2).
-        box_loss: on deltas (``"l1"``, ``"smooth_l1"``) or on boxes (``"giou"``, ``"diou"``).
+        box_loss: on deltas (``"l1"``, ``"smooth_l1"``) or on boxes (``"giou"``, ``"diou"``,
+            ``"ciou"``).
         box_beta: of smooth L1.
         box_reduction: the four deltas of an anchor are added or averaged.
         box_weight: factor of the box loss.
