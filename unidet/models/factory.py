@@ -181,10 +181,11 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     chosen = _chosen(name, arguments)
     config = CONFIGS.get(model_spec(name).constructor)
     if is_dataclass(config):
+        own = {"num_classes": ANY_CLASSES, **chosen}
         if "num_classes" not in arguments and "class_names" in arguments:
             # The data decide both.
-            del chosen["class_names"]
-        config(**{"num_classes": ANY_CLASSES, **chosen})
+            own = {key: value for key, value in own.items() if key != "class_names"}
+        config(**own)
 
 
 def create_model(

@@ -43,7 +43,7 @@ class Record:
         return RunFolder(self.root / run)
 
     def status(self, run: str) -> str:
-        """ "finished", "failed", "interrupted", or "" for a run that has not begun."""
+        """What has become of a run: finished, failed or interrupted; empty before it begins."""
         folder = self.folder(run)
         told = str(self.content["runs"].get(run, {}).get("status", ""))
         if told == FINISHED and not folder.last.is_file():
