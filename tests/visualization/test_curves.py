@@ -127,6 +127,28 @@ def test_pictures_are_made_without_pyplot(tmp_path: Path) -> None:
     assert one.shape[0] < wide.shape[0]
 
 
+def test_the_loss_of_the_validation_is_drawn_beside_that_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _run(tmp_path / "a", [3.0, 2.0, 1.0], [0.1])
+    rows = [{"step": s, "epoch": 1, "eval": {"AP": 0.1, "val_loss": 4.0 / s}} for s in (1, 2)]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    drawn: list[tuple[list[float], str | None]] = []
+    original = curves._loss
+
+    def loss(axis: Any, steps: np.ndarray, values: np.ndarray, colour: str, label: Any) -> None:
+        drawn.append((values.tolist(), label))
+        original(axis, steps, values, colour, label)
+
+    monkeypatch.setattr(curves, "_loss", loss)
+    plot_run(folder)
+    assert drawn[:2] == [([3.0, 2.0, 1.0], "loss"), ([4.0, 2.0], "val_loss")]
+    drawn.clear()
+    plot_run(_run(tmp_path / "b", [3.0, 2.0], [0.1]))
+    assert drawn[0] == ([3.0, 2.0], None)
+
+
 def test_nothing_to_plot_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no losses and no metrics"):
         plot_run(_run(tmp_path / "a", [], []))

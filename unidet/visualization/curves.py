@@ -17,6 +17,7 @@ from unidet.errors import UserError, suggestion
 from unidet.evaluation.compare import distinct_names
 from unidet.evaluation.run_log import METRICS_FILE, RunMetrics, read_metrics
 from unidet.outputs import check_output, make_parent
+from unidet.smoothing import MovingAverage
 
 #: Largest factor of the moving average.
 SMOOTHING = 0.9
@@ -33,28 +34,20 @@ COLOURS = (
 
 
 def moving_average(values: np.ndarray, factor: float | None = None) -> np.ndarray:
-    """Exponential moving average: each earlier value weighs ``factor`` times as much as the next.
+    """Exponential moving average of a curve, see :class:`unidet.smoothing.MovingAverage`.
 
     Without a factor, one that suits the number of values, ``SMOOTHING`` at most.
-
-    Divided by the sum of the weights, so that the first value does not count for more than its
-    share and the curve of a short run follows its losses. Values that are not finite leave the
-    average as it was.
     """
     if factor is None:
         factor = min(SMOOTHING, 1 - 1 / (1 + len(values) / POINTS))
-    smooth = np.full(len(values), np.nan)
-    total = weight = 0.0
-    for index, value in enumerate(values):
-        if math.isfinite(value):
-            total, weight = factor * total + value, factor * weight + 1
-        if weight:
-            smooth[index] = total / weight
-    return smooth
+    average = MovingAverage(factor)
+    return np.array([average.add(value) for value in values])
 
 
 def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
     """Draws the loss, its parts, the learning rate and the metrics of a run.
+
+    Losses, the validation's among them, are drawn as they are and smoothed.
 
     Args:
         run_dir: the run's folder.
@@ -79,16 +72,20 @@ def plot_run(run_dir: str | Path, out: str | Path | None = None) -> Path:
     if not panels:
         raise UserError(f"Cannot plot {run_dir}: {METRICS_FILE} holds no losses and no metrics.")
     figure, axes = _figure(len(panels))
+    validation = run.evaluation.get("val_loss")
     for axis, (title, names, source) in zip(axes, panels):
+        both = title == "loss" and validation is not None
         for name, colour in zip(names, COLOURS * (1 + len(names) // len(COLOURS))):
             steps, values = source[name]
-            label = name if len(names) > 1 else None
+            label = name if both or len(names) > 1 else None
             if source is run.train and name != "lr":
                 _loss(axis, steps, values, colour, label)
             else:
                 marker = "o" if source is run.evaluation else None
                 axis.plot(steps, values, color=colour, marker=marker, markersize=4, label=label)
-        finish(axis, title, legend=len(names) > 1, last=_last_step([run]))
+        if both and validation is not None:
+            _loss(axis, *validation, COLOURS[1], "val_loss")
+        finish(axis, title, legend=both or len(names) > 1, last=_last_step([run]))
     figure.suptitle(run.name, fontsize=13)
     folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
     return save_figure(figure, Path(out) if out is not None else folder / "loss_curve.png")
