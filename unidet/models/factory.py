@@ -16,6 +16,9 @@ from unidet.models.cln import CLN
 from unidet.models.cln_config import DEFAULTS as CLN_DEFAULTS
 from unidet.models.cln_config import CLNConfig
 from unidet.models.cln_config import accepted as cln_accepts
+from unidet.models.detr import DETR
+from unidet.models.detr_config import DIALECTS as DETR_DIALECTS
+from unidet.models.detr_config import DETRConfig
 from unidet.models.dialects import DIALECTS
 from unidet.models.fast_rcnn import FastRCNN
 from unidet.models.faster_rcnn import FasterRCNN
@@ -102,6 +105,20 @@ def _unidetectors() -> dict[str, ModelSpec]:
     }
 
 
+def _detrs() -> dict[str, ModelSpec]:
+    accepts = tuple(name for name in DETRConfig.names() if name not in ("depth", "dilation"))
+    specs = {}
+    for dialect, arguments in DETR_DIALECTS.items():
+        suffix = "" if dialect == "default" else f"_{dialect}"
+        for depth in (18, 34, 50, 101):
+            # torchvision's basic blocks do not dilate.
+            for dilation in (False, True) if depth >= 50 else (False,):
+                name = f"detr_r{depth}{'_dc5' if dilation else ''}{suffix}"
+                defaults = {**arguments, "depth": depth, "dilation": dilation}
+                specs[name] = ModelSpec(DETR, defaults, accepts)
+    return specs
+
+
 def _classifiers() -> dict[str, ModelSpec]:
     accepts = ("num_classes", "norm", "norm_eps", "norm_eval", "stride_in_1x1", "frozen_stages")
     return {
@@ -124,6 +141,7 @@ CONFIGS: dict[Any, Any] = {
     UniDetector: UniDetectorConfig,
     UniDetectorStage2: UniDetectorConfig,
     CLN: CLNConfig,
+    DETR: DETRConfig,
 }
 
 #: Every model that :func:`create_model` makes.
@@ -131,6 +149,7 @@ MODELS: dict[str, ModelSpec] = {
     **_retinanets(),
     **_two_stage(),
     **_unidetectors(),
+    **_detrs(),
     **_classifiers(),
     **_clips(),
 }
