@@ -45,11 +45,9 @@ class FastRCNN(nn.Module):
     family = "fast_rcnn"
     #: Type of the arguments.
     config_class: type[FasterRCNNConfig] = FasterRCNNConfig
-    #: ``forward`` wants to know where each image ends.
-    takes_image_sizes = True
-    #: ``forward`` takes ``proposals``.
-    takes_proposals = True
-    #: ``forward`` cannot do without ``proposals``.
+    #: ``forward`` wants to know where each image ends, and takes ``proposals``.
+    takes_image_sizes = takes_proposals = True
+    #: It cannot do without them.
     needs_proposals = True
 
     def __init__(self, **arguments: Any) -> None:
@@ -132,17 +130,18 @@ class FastRCNN(nn.Module):
         values = {}
         for name, shape in shapes.items():
             part, _, kind = name.rpartition(".")
+            zeros = np.zeros(shape, np.float32)
             if name.startswith("neck.") and name in convolutions:
                 uniform = init.xavier_uniform if scheme == "mmdet" else init.kaiming_uniform
-                values[name] = uniform(draw(name), shape) if kind == "weight" else _zeros(shape)
+                values[name] = uniform(draw(name), shape) if kind == "weight" else zeros
             elif name in convolutions and name.startswith(("head.convs.", "head.res5.")):
                 draws = init.kaiming_normal(draw(name), shape) if kind == "weight" else None
-                values[name] = _zeros(shape) if draws is None else draws
+                values[name] = zeros if draws is None else draws
             elif part.startswith(("head.fcs.", "head.cls_out", "head.box_out")):
                 if scheme == "torchvision":
                     continue  # torch's default for linear layers
                 if kind == "bias":
-                    values[name] = _zeros(shape)
+                    values[name] = zeros
                 elif part.startswith("head.fcs."):
                     uniform = init.xavier_uniform if scheme == "mmdet" else init.kaiming_uniform
                     values[name] = uniform(draw(name), shape)
@@ -397,7 +396,3 @@ class FastRCNN(nn.Module):
     def scores(self, outputs: dict[str, Any]) -> np.ndarray:
         """Scores ``(R, rows)`` float32 of the proposals of all images."""
         return softmax(ops.to_numpy(outputs["cls_logits"]))
-
-
-def _zeros(shape: Sequence[int]) -> np.ndarray:
-    return np.zeros(tuple(shape), np.float32)
