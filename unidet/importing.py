@@ -29,14 +29,21 @@ from unidet.weights_convert import (
     write_safetensors,
     write_torch,
 )
+from unidet.weights_convert.atomic import atomic_path
 from unidet.weights_convert.families import (
     Mapped,
+    add_neighbour,
     contradiction,
     looks_like,
+    weights_in,
     with_style,
     written_config,
 )
 from unidet.weights_convert.families.labels import known_names
+from unidet.weights_convert.families.neighbour import WEIGHTS
+
+#: Begin of the names of models that find nothing in a picture.
+_NO_DETECTORS = ("resnet", "clip_")
 
 
 @dataclass
@@ -67,7 +74,7 @@ def read_published(
     """Reads a checkpoint of another library.
 
     Args:
-        path: The file, of any supported container.
+        path: The file, of any supported container, or the folder of a model of Hugging Face.
         family: A key of ``FAMILIES``; found from the tensors by default.
         class_names: One for each output; the file's own or the published label space by default.
         strict: Refuse missing, unexpected and misshapen tensors.
@@ -76,17 +83,19 @@ def read_published(
     Raises:
         UserError: a damaged or foreign file, another family, or a wrong number of names.
     """
+    path = weights_in(path)
     tree, info = read_container(path, rescue=rescue)
     if "unidet" in info.metadata:
         raise CheckpointError(
             f"Invalid source {path}. It is a checkpoint of unidet and needs no import."
         )
     state = peel(tree, source=str(path))
+    add_neighbour(state, path)
     chosen, remark = _family(family, state, str(path))
-    mapped = chosen.to_native(state.arrays, strict=strict, source=str(path))
+    mapped = chosen.to_native(state.arrays, strict=strict, source=str(path), extras=state.extras)
     mapped.report.notes[:0] = [*info.notes, *([remark] if remark else [])]
     arguments = dict(mapped.description["arguments"])
-    names, remark = _names(mapped, state, class_names, path)
+    names, remark = _names(chosen, mapped, state, class_names, path)
     mapped.report.notes += [remark] if remark else []
     model, preprocess = _describe(mapped.description["name"], arguments, names)
     source = {
@@ -98,6 +107,8 @@ def read_published(
     }
     if mapped.halves:
         source["halves"] = list(mapped.halves)
+    if chosen.neighbour and chosen.neighbour.name in state.extras:
+        source["neighbour"] = state.extras[chosen.neighbour.name]
     checkpoint = Checkpoint(mapped.arrays, model, names, preprocess, source)
     return Imported(checkpoint, chosen.name, info, mapped.report)
 
@@ -140,7 +151,8 @@ def export_checkpoint(
 
     Args:
         source: A native checkpoint; one that went through ``pt2jt`` will do.
-        destination: .pth, .pt or .bin (PyTorch), .pkl (Jittor) or .safetensors.
+        destination: .pth, .pt or .bin (PyTorch), .pkl (Jittor) or .safetensors; for Hugging Face
+            also an existing folder. What belongs beside the weights is written there too.
         family: A key of ``FAMILIES``. The model must follow that peer's conventions.
         form: Which of the family's namings; the origin's, or the first, by default.
         overwrite: Whether the destination may be replaced.
@@ -149,29 +161,60 @@ def export_checkpoint(
         UserError: the model is of other conventions, or the destination does not fit.
         RunFailedError: the disk refused the write.
     """
-    kind = container_for(destination)
     chosen = family_named(family)
+    if chosen.neighbour and Path(destination).is_dir():
+        destination = Path(destination) / WEIGHTS[0]
+    kind = container_for(destination)
     checkpoint = read_native(source)
     _check_conventions(chosen, checkpoint.model, str(source))
     origin = checkpoint.source if checkpoint.source.get("family") == family else {}
     fitting = chosen.form_for(checkpoint.model["name"])
+    form = form or origin.get("form") or (fitting.name if fitting else None)
     state, report = chosen.from_native(
         checkpoint.arrays,
-        form=form or origin.get("form") or (fitting.name if fitting else None),
+        form=form,
         without=tuple(origin.get("reinitialised", ())),
         halves=tuple(origin.get("halves", ())),
         source=str(source),
     )
-    report.notes += _deviations(checkpoint.model)
+    told = chosen.neighbour.tells if chosen.neighbour else frozenset()
+    report.notes += _deviations(checkpoint.model, told)
+    if chosen.neighbour is None:
+        _write(chosen, checkpoint, kind, state, destination, overwrite)
+        return report
+    same = origin.get("form") == form
+    content, remarks = chosen.neighbour.write(
+        checkpoint.model,
+        checkpoint.class_names,
+        form or "",
+        origin.get("neighbour", {}) if same else {},
+    )
+    report.notes += remarks
+    beside = Path(destination).parent / chosen.neighbour.name
+    # It appears once the weights are whole.
+    with atomic_path(beside, overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _write(chosen, checkpoint, kind, state, destination, overwrite)
+    report.notes.append(f"{beside} is written beside the weights")
+    return report
+
+
+def _write(
+    family: Family,
+    checkpoint: Checkpoint,
+    kind: str,
+    state: dict[str, np.ndarray],
+    destination: str | Path,
+    overwrite: bool,
+) -> None:
     if kind == "safetensors":
         write_safetensors(destination, state, overwrite=overwrite)
-        return report
+        return
     tree: dict[str, Any] = dict(state)
-    if chosen.wrapper:
-        tree = {**_others(chosen, checkpoint), chosen.wrapper: state}
+    if family.wrapper:
+        tree = {**_others(family, checkpoint), family.wrapper: state}
     write = write_jittor if kind == "jittor" else write_torch
     write(destination, tree, overwrite=overwrite)
-    return report
 
 
 def read_native(path: str | Path) -> Checkpoint:
@@ -202,13 +245,14 @@ def model_and_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.nd
     Raises:
         UserError: it is neither, or damaged.
     """
+    path = weights_in(path)
     _, info = read_container(path)
     checkpoint = read_native(path) if "unidet" in info.metadata else read_published(path).checkpoint
     return checkpoint.model, checkpoint.arrays
 
 
 def _names(
-    mapped: Mapped, state: State, asked: Sequence[str] | None, path: str | Path
+    family: Family, mapped: Mapped, state: State, asked: Sequence[str] | None, path: str | Path
 ) -> tuple[tuple[str, ...], str]:
     """Class names of an imported model and how they are known."""
     arguments = mapped.description["arguments"]
@@ -224,7 +268,7 @@ def _names(
         names = tuple(model_spec(mapped.description["name"]).defaults["class_names"])
         return names, "the model does not name what it finds"
     slot = 0 if arguments.get("background_slot") == 0 else None
-    return known_names(mapped.dialect, count, state.extras, background_slot=slot)
+    return known_names(family.slots, count, state.extras, background_slot=slot)
 
 
 def _family(name: str | None, state: State, source: str) -> tuple[Family, str]:
@@ -249,11 +293,10 @@ def full_arguments(description: Mapping[str, Any]) -> dict[str, Any]:
     # Imported here: reading and renaming need no model code.
     from unidet.data.preprocess import Preprocess
     from unidet.models import model_spec
-    from unidet.models.retinanet_config import RetinaNetConfig
+    from unidet.models.factory import CONFIGS
 
     spec = model_spec(description["name"])
-    config = getattr(spec.constructor, "config_class", RetinaNetConfig)
-    settings = config(**{**spec.defaults, **description["arguments"]}).to_dict()
+    settings = CONFIGS[spec.constructor](**{**spec.defaults, **description["arguments"]}).to_dict()
     full = {key: value for key, value in settings.items() if key in spec.accepts}
     full["preprocess"] = Preprocess(**settings["preprocess"]).to_dict()
     return full
@@ -263,7 +306,7 @@ def _describe(
     name: str, arguments: dict[str, Any], names: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's config with every convention spelt out, and its preprocessing."""
-    if name.startswith(("resnet", "clip_")):
+    if name.startswith(_NO_DETECTORS):
         return {"name": name, "arguments": arguments}, _own_preprocess(name)
     if names:
         arguments["class_names"] = names
@@ -292,13 +335,18 @@ def _check_conventions(family: Family, model: Mapping[str, Any], source: str) ->
     )
 
 
-def _deviations(model: Mapping[str, Any]) -> list[str]:
+def _deviations(model: Mapping[str, Any], told: frozenset[str]) -> list[str]:
+    """Remarks on conventions that an export cannot carry; ``told`` are those that it does."""
     from unidet.models import model_spec
 
-    defaults = model_spec(model["name"]).defaults
+    name = model["name"]
+    published: Mapping[str, Any] = model_spec(name).defaults
+    if not name.startswith(_NO_DETECTORS):
+        published = full_arguments({"name": name, "arguments": {}})
     changed = [
-        f"{key} {own!r} (published: {published!r})"
-        for key, own, published in differences(model.get("arguments", {}), defaults)
+        f"{key} {own!r} (published: {theirs!r})"
+        for key, own, theirs in differences(model.get("arguments", {}), published)
+        if key not in told
     ]
     return [f"the reader must be told: {', '.join(changed)}"] if changed else []
 
@@ -309,5 +357,4 @@ def _others(family: Family, checkpoint: Checkpoint) -> dict[str, Any]:
         slot = checkpoint.model.get("arguments", {}).get("background_slot")
         names = tuple(checkpoint.class_names)[0 if slot is None else 1 :]
         return {"meta": {"CLASSES": names, "config": written_config(family)}}
-    # detectron2 takes a pickle for one of its own when it names an author.
-    return {"__author__": "unidet"} if family.wrapper == "model" else {}
+    return dict(family.constants)

@@ -17,13 +17,20 @@ from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
     ContainerInfo,
+    Family,
     State,
     TensorReport,
     detect_family,
     peel,
     read_container,
 )
-from unidet.weights_convert.families import Mapped, looks_like, with_style
+from unidet.weights_convert.families import (
+    Mapped,
+    add_neighbour,
+    looks_like,
+    weights_in,
+    with_style,
+)
 from unidet.weights_convert.families.labels import known_names
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -133,14 +140,16 @@ def inspect_checkpoint(path: str | Path, *, rescue: bool = False) -> Inspection:
     """Reads a checkpoint of any supported container and says what it is.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a model of Hugging Face.
         rescue: Read pickles of whole objects for their tensors; nothing of theirs runs.
 
     Raises:
         UserError: a damaged or foreign file, or one without tensors.
     """
+    path = weights_in(path)
     tree, info = read_container(path, rescue=rescue)
     state = peel(tree, source=str(path))
+    add_neighbour(state, path)
     found = Inspection(
         container=info,
         content=looks_like(state.arrays),
@@ -188,24 +197,24 @@ def _describe_published(found: Inspection, state: State, source: str) -> None:
         return
     found.family = family.name
     try:
-        mapped = family.to_native(state.arrays, strict=False, source=source)
+        mapped = family.to_native(state.arrays, strict=False, source=source, extras=state.extras)
         found.model, found.report = mapped.description["name"], mapped.report
         found.conventions = _conventions(mapped.description)
-        found.vocabulary = _vocabulary(mapped.arrays, _published_names(mapped, state))
+        found.vocabulary = _vocabulary(mapped.arrays, _published_names(family, mapped, state))
         mapped.report.notes[:0] = [remark] if remark else []
         mapped.report.require(source)
     except CheckpointError as error:
         found.problem = str(error)
 
 
-def _published_names(mapped: Mapped, state: State) -> Sequence[str]:
+def _published_names(family: Family, mapped: Mapped, state: State) -> Sequence[str]:
     arguments = mapped.description.get("arguments", {})
     # Of several vocabularies the first is detected.
     count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
     if mapped.dialect is None or not count:
         return ()
     slot = arguments.get("background_slot")
-    return known_names(mapped.dialect, count, state.extras, background_slot=slot)[0]
+    return known_names(family.slots, count, state.extras, background_slot=slot)[0]
 
 
 def _vocabulary(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:

@@ -24,10 +24,12 @@ from unidet.weights_convert import (
     read_container,
 )
 from unidet.weights_convert.families import (
+    add_neighbour,
     detector_start,
     is_published_detector,
     refuse_clip,
     require_clip,
+    weights_in,
 )
 from unidet.weights_convert.families.open_world import FACTS
 
@@ -63,7 +65,7 @@ def load_weights(
             of its ``kept_tensors``, a vocabulary that its user has given, stay whatever the file
             holds.
         path: ``.safetensors``, ``.pth``, ``.pt``, ``.pkl``, ...: a native checkpoint, a saved
-            state of the same model, or a published file.
+            state of the same model, a published file, or a folder of Hugging Face.
         family: name of the published family; found from keys and shapes by default.
         strict: every tensor of the model and of the file has to find its partner. Otherwise what
             fits is loaded.
@@ -81,17 +83,20 @@ def load_weights(
         ConventionWarning: the model differs from the file's origin in conventions such as anchor
             rounding or the scale of the box deltas.
     """
-    if not Path(path).is_file():
-        raise UserError(f"Checkpoint not found: {path}")
+    file = weights_in(path)
+    if not file.is_file():
+        raise UserError(f"Checkpoint not found: {file}")
+    path = str(file)
     tree, info = read_container(path)
-    state = peel(tree, source=str(path))
+    state = peel(tree, source=path)
+    add_neighbour(state, file)
     target = nn.state_arrays(model)
     shared = len(target.keys() & state.arrays.keys())
-    refuse_clip(state.arrays, target, source=str(path))
+    refuse_clip(state.arrays, target, source=path)
     own = getattr(model, "model_name", type(model).__name__)
     start = None
     if _CLIP_HEAD in target:
-        require_clip(state.arrays, source=str(path))
+        require_clip(state.arrays, source=path)
         start = detector_start(state.arrays)
     if start is not None and family in (None, *_TOWERS):
         content = _Content(f"{start[1].title}, into {own}", *start)
@@ -99,13 +104,13 @@ def load_weights(
         # A file of the model's own names needs no family. Many libraries share the backbone's.
         content = _Content(f"{own}, its own names", state.arrays, TensorReport(""))
     else:
-        content = _published(model, state, family, str(path))
+        content = _published(model, state, family, path)
     report = TensorReport(content.title, notes=[*map(str, info.notes), *content.inner.notes])
     report.rows += content.inner.with_status("dropped")
     kept = tuple(getattr(model, "kept_tensors", ()))
     fitting = _fit(report, target, content, reinitialise, kept)
     if strict:
-        report.require(str(path))
+        report.require(path)
     nn.load_arrays(model, fitting, strict=False)
     return report
 
@@ -147,7 +152,7 @@ def _published(model: Any, content: State, family: str | None, path: str) -> _Co
     else:
         # Whether tensors fit is judged against the model below, not against the origin.
         place = str
-        mapped = found.to_native(state, strict=False, source=path)
+        mapped = found.to_native(state, strict=False, source=path, extras=content.extras)
         arrays, inner = dict(mapped.arrays), mapped.report
         for name in mapped.reinitialised:  # the file has them not, and the model has its own
             del arrays[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -137,5 +138,15 @@ def _names(rows: list[TensorRow]) -> str:
     for row in rows[:_SHOWN]:
         name = row.source or row.target or ""
         shown.append(f"{name} ({row.note})" if row.note else name)
-    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-    return ", ".join(shown) + more
+    return shortened(shown, len(rows))
+
+
+def shortened(names: Sequence[str], count: int | None = None) -> str:
+    """The first names of a list, and how many more there are.
+
+    Args:
+        names: Some of them, or all.
+        count: Of all; by default that of ``names``.
+    """
+    more = (len(names) if count is None else count) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

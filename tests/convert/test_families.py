@@ -68,12 +68,10 @@ PEERS = {
         80,
     ),
     "detectron2_retinanet_R_50_FPN": ("detectron2_retinanet", "retinanet_r50_fpn_detectron2", 80),
+    "fb_detr_r50": ("facebook_detr", "detr_r50", 91),
+    "hf_detr_resnet50": ("huggingface_detr", "detr_r50_huggingface", 91),
     "torchvision_resnet18": ("torchvision_resnet", "resnet18", 1000),
     "torchvision_resnet50": ("torchvision_resnet", "resnet50", 1000),
-}
-FOREIGN = {
-    "fb_detr_r50": "Facebook's DETR",
-    "hf_detr_resnet50": "Hugging Face's DETR",
 }
 FULL = [
     "yhenon_retinanet_resnet18",
@@ -92,6 +90,8 @@ FULL = [
             "yhenon_retinanet_resnet152",
             "torchvision_resnet50",
             "torchvision_fasterrcnn_resnet50_fpn",
+            "fb_detr_r50",
+            "hf_detr_resnet50",
         )
     ),
 ]
@@ -126,10 +126,14 @@ def test_family_depth_and_classes_are_found(sample_data: Path, peer: str) -> Non
     assert found <= {"matched", "renamed", "reinitialised"}
     own = mapped.report.with_status("reinitialised")
     assert [row.target for row in own] == (["loss_divisor"] if "detectron2_ret" in peer else [])
-    assert len(mapped.report.rows) - len(own) == len(state) == len(mapped.arrays) - len(own)
-    # Every tensor is the file's own array: nothing is computed.
+    # Hugging Face parts query, key and value, in weight and bias of 18 attentions.
+    joined = {row.target for row in mapped.report.rows if "proj" in row.note}
+    assert len(joined) == (36 if "hf_" in peer else 0)
+    assert len(mapped.report.rows) - len(own) == len(state)
+    assert len(mapped.arrays) - len(own) == len(state) - 2 * len(joined)
+    # Every other tensor is the file's own array: nothing is computed.
     values = {id(array) for array in state.values()}
-    added = {row.target for row in own}
+    added = {row.target for row in own} | joined
     assert all(
         id(array) in values or array.ndim == 0 or name in added
         for name, array in mapped.arrays.items()
@@ -149,10 +153,15 @@ def test_both_namings_of_torchvision_are_one(sample_data: Path) -> None:
         family.from_native(old.arrays, form="modul")
 
 
-@pytest.mark.parametrize("peer", FOREIGN)
-def test_unknown_families_are_named(sample_data: Path, peer: str) -> None:
-    with pytest.raises(CheckpointError, match=FOREIGN[peer]):
-        detect_family(hollow(sample_data, peer))
+def test_unknown_families_are_named(sample_data: Path) -> None:
+    for peer, names, title in (
+        ("fb_detr_r50", "transformer.decoder.norm", "another DETR in Facebook's names"),
+        ("hf_detr_resnet50", "model.query_position", "another DETR of Hugging Face"),
+    ):
+        state = hollow(sample_data, peer)
+        cut = {name: array for name, array in state.items() if not name.startswith(names)}
+        with pytest.raises(CheckpointError, match=title):
+            detect_family(cut)
 
 
 @pytest.mark.parametrize("peer", PEERS)

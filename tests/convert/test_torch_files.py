@@ -118,16 +118,16 @@ def test_whole_modules_are_rescued_only_on_request(
 
 
 def test_rescue_names_what_it_leaves_out(tmp_path: Path) -> None:
-    import argparse
+    from types import SimpleNamespace
 
-    tree = {"model": {"x": torch.ones(2)}, "args": argparse.Namespace(lr=1)}
+    tree = {"model": {"x": torch.ones(2)}, "args": SimpleNamespace(lr=1)}
     torch.save(tree, tmp_path / "x.pth")
     with pytest.raises(UnsafePickleError) as caught:
         read_container(tmp_path / "x.pth")
-    assert caught.value.name == "argparse.Namespace"
+    assert caught.value.name == "types.SimpleNamespace"
     content, info = read_container(tmp_path / "x.pth", rescue=True)
     same(content["model"], {"x": np.ones(2, np.float32)})
-    assert "args" not in content and "args (argparse.Namespace)" in info.notes[0]
+    assert "args" not in content and "args (types.SimpleNamespace)" in info.notes[0]
 
 
 def test_compressed_archives_are_explained(tmp_path: Path) -> None:

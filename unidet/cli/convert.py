@@ -53,7 +53,8 @@ def add_parser(subparsers: Any) -> None:
         "--form",
         metavar="NAME",
         help="which naming: torchvision's v1 families have file (before 0.13) and module, "
-        "mmdetection's Faster R-CNN has 1.x too, OpenAI's CLIP archive and state",
+        "mmdetection's Faster R-CNN has 1.x too, OpenAI's CLIP archive and state, Hugging Face's "
+        "DETR file, file_resnet (without timm), memory and memory_resnet",
     )
     _tables(action)
     text = "what a checkpoint holds"
@@ -74,7 +75,8 @@ def _families() -> str:
         "mmdet_retinanet_caffe, mmdet_faster_rcnn, mmdet_faster_rcnn_caffe, mmdet_faster_rcnn_c4, "
         "detectron2_retinanet, detectron2_faster_rcnn, detectron2_faster_rcnn_c4, "
         "yhenon_retinanet, openai_clip, regionclip, regionclip_mmdet, unidetector_e2e, "
-        "unidetector_stage2, unidetector_partitioned, unidetector_cln"
+        "unidetector_stage2, unidetector_partitioned, unidetector_cln, facebook_detr, "
+        "facebook_detr_dc5, huggingface_detr"
     )
 
 

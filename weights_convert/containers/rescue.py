@@ -44,9 +44,18 @@ class Stub:
         pass
 
 
+class Settings(Stub):
+    """Takes the place of an ``argparse.Namespace``: its state is plain settings by name."""
+
+
 def stub_class(path: str) -> type[Stub]:
     """A new inert class that stands for the global ``path``."""
     return type("Stub", (Stub,), {"class_name": path})
+
+
+def settings_class(path: str) -> type[Settings]:
+    """A new inert class that stands for a class of settings; it belongs to one load alone."""
+    return type("Settings", (Settings,), {"class_name": path})
 
 
 def module_parts(stub: Stub) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import CheckpointError
 from .info import ContainerInfo
 from .numpy_stand_ins import Array, DType, Scalar
-from .rescue import Stub, module_parts
+from .rescue import Settings, Stub, module_parts
 from .stand_ins import Marker, TensorRef
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
@@ -85,6 +85,8 @@ class Resolver:
             return value.name
         if isinstance(value, DType):
             return str(value.resolve())
+        if isinstance(value, Settings) and isinstance(value.state, dict):
+            return self._dict(value.state, path)
         if isinstance(value, Stub):
             return self._module(value, path)
         if isinstance(value, dict):

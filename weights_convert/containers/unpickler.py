@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ..errors import CheckpointError, UnsafePickleError
 from . import numpy_stand_ins as numpy_parts
-from .rescue import stub_class
+from .rescue import settings_class, stub_class
 from .stand_ins import (
     PLAIN_DTYPES,
     STORAGE_DTYPES,
@@ -111,6 +111,8 @@ for _core in ("numpy.core", "numpy._core"):
     _FUNCTIONS[f"{_core}.multiarray.scalar"] = numpy_parts.scalar
     _FUNCTIONS[f"{_core}.numeric._frombuffer"] = numpy_parts.from_buffer
 
+#: Classes whose objects hold settings and nothing else (the options of a command line).
+_SETTINGS = ("argparse.Namespace",)
 _MARKERS = {"numpy.ndarray", *(f"torch.{word}" for word in _DTYPE_WORDS)}
 
 #: Helpers that TorchScript writes around lists.
@@ -172,6 +174,8 @@ class RestrictedUnpickler(pickle.Unpickler):
             return Allowed(_FUNCTIONS[path])
         if path in _MARKERS:
             return Marker(path)
+        if path in _SETTINGS:
+            return settings_class(path)
         storage = name[: -len("Storage")]
         known = module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage")
         if known and storage in STORAGE_DTYPES:

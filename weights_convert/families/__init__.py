@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy as np
 from unidet.errors import suggestion
 
 from ..errors import CheckpointError
+from ..trees import State
 from .clip_start import detector_start
 from .family import Family, Form, Mapped
 from .known import FAMILIES
 from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip, require_clip
+from .neighbour import weights_in
 from .styles import contradiction, with_style, written_config
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "Family",
     "Form",
     "Mapped",
+    "add_neighbour",
     "backbone_state",
     "contradiction",
     "detect_family",
@@ -30,6 +34,7 @@ __all__ = [
     "looks_like",
     "refuse_clip",
     "require_clip",
+    "weights_in",
     "with_style",
     "written_config",
 ]
@@ -47,8 +52,9 @@ _SIGHTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("another UniDetector", ("roi_head.bbox_head.attnpool.positional_embedding",)),
     ("another RegionCLIP", ("backbone.attnpool.positional_embedding",)),
     ("another two-stage detector of mmdetection", ("rpn_head.rpn_conv.weight",)),
-    ("Facebook's DETR", ("query_embed.weight", "class_embed.weight")),
-    ("Hugging Face's DETR", ("class_labels_classifier.weight",)),
+    ("unidet's own DETR", ("query_embed.weight", "class_embed.weight", "backbone.conv1.weight")),
+    ("another DETR in Facebook's names", ("query_embed.weight", "class_embed.weight")),
+    ("another DETR of Hugging Face", ("class_labels_classifier.weight",)),
     ("another CLIP of OpenAI", ("visual.conv1.weight", "token_embedding.weight")),
 )
 
@@ -78,6 +84,24 @@ def detect_family(
         f"Invalid checkpoint {source}. Expected one of the families {', '.join(FAMILIES)}. "
         f"Received {looks_like(state)}."
     )
+
+
+def add_neighbour(state: State, weights: Path) -> None:
+    """Puts what lies beside a file of weights into ``state.extras``, where its family wants that.
+
+    Args:
+        state: Of the file.
+        weights: The file.
+
+    Raises:
+        CheckpointError: what lies there is damaged.
+    """
+    shapes = {name: array.shape for name, array in state.arrays.items()}
+    for family in FAMILIES.values():
+        if family.neighbour is not None and family.matches(shapes):
+            content = family.neighbour.read(weights)
+            if content is not None:
+                state.extras[family.neighbour.name] = content
 
 
 def is_published_detector(state: Mapping[str, np.ndarray]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,16 @@ from ..errors import CheckpointError, StateMismatchError
 from ..report import TensorReport
 from .architecture import COUNTER, Shape, is_counter
 from .mapping import Arrays, place_all, take_all
-from .networks import Expected, Network
+from .neighbour import Neighbour
+from .networks import Expected, Network, Told
+from .projections import join, name_wholes, part, parted_shapes
+from .styles import Style
 from .suspicions import suspicions
 from .tables import Table, rename, reverse
 
 _STEM = (64, 3, 7, 7)
+#: detectron2 takes a pickle for one of its own when it names an author.
+DETECTRON2_AUTHOR = {"__author__": "unidet"}
 _PARTIAL = " A partial load has to be asked for (strict=False or --partial)."
 
 
@@ -37,6 +42,7 @@ class Form:
         stem_shape: Shape of the first convolution.
         facts: Tensors of the file that follow from native shapes: an import leaves them out, an
             export writes them.
+        parted: Query, key and value projections of attention are three tensors, ours one.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Form:
     remark: str = ""
     stem_shape: Shape = _STEM
     facts: Callable[[Mapping[str, Shape]], dict[str, np.ndarray]] | None = None
+    parted: bool = False
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether a file with these tensors has this form."""
@@ -101,8 +108,14 @@ class Family:
         ignored: Patterns of names that old files carry and nobody needs.
         wrapper: Key under which the published file keeps the state.
         variant_of: Family with the same names and other conventions, which the names cannot tell.
+        style: How a file tells that it is of this variant.
         widens: float16 becomes float32, exactly, and is float16 again in an export.
         backbone: mmdetection's name for the feature extractor.
+        constants: What an export writes beside the wrapped state.
+        slots: Names of the labels where these are COCO's category ids, a slot for each.
+        told: Reads what the file says beside its tensors (its extras, what the tensors show, the
+            file's name).
+        neighbour: File that lies beside the weights.
     """
 
     name: str
@@ -116,8 +129,13 @@ class Family:
     ignored: tuple[str, ...] = ()
     wrapper: str | None = None
     variant_of: str | None = None
+    style: Style | None = None
     widens: bool = False
     backbone: str = "ResNet"
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    slots: tuple[str, ...] = ()
+    told: Callable[[Mapping[str, Any], Expected, str], Told] | None = None
+    neighbour: Neighbour | None = None
 
     def form_of(self, shapes: Mapping[str, Shape]) -> Form | None:
         """The form that a file's names and shapes show, or None."""
@@ -139,16 +157,25 @@ class Family:
                 return form
         return None
 
-    def to_native(self, state: Arrays, *, strict: bool = True, source: str = "the file") -> Mapped:
+    def to_native(
+        self,
+        state: Arrays,
+        *,
+        strict: bool = True,
+        source: str = "the file",
+        extras: Mapping[str, Any] | None = None,
+    ) -> Mapped:
         """Renames a file's tensors; no value changes (float16 may be widened).
 
         Args:
             state: Tensors under the file's names, wrappers and ``module.`` peeled off.
             strict: Refuse missing, unexpected and misshapen tensors.
             source: Name of the file, for messages.
+            extras: What the file holds, and what lies, beside the tensors.
 
         Raises:
             StateMismatchError: another family, or (when strict) tensors that do not fit.
+            CheckpointError: what the file says contradicts its tensors.
         """
         form = self.form_of({name: array.shape for name, array in state.items()})
         if form is None:
@@ -158,14 +185,19 @@ class Family:
             )
         named = {name: rename(name, form.table) for name in state}
         shapes = {new: state[old].shape for old, new in named.items() if new}
-        counted = any(is_counter(name) for name in shapes)
+        counted = any(
+            new and is_counter(new) and not self._listed(old) for old, new in named.items()
+        )
         counters = not self.counts_unused and (counted or not self.frozen_norm)
         expected = self._network(form).expect(shapes, counters=counters)
-        description = self._description(expected, form, counters)
+        told = self.told(extras or {}, expected, source) if self.told else Told()
+        description = self._description(expected, form, counters, told)
         report = TensorReport(f"{self.title}, {description['name']}")
-        arrays, filled = take_all(
-            state, named, expected.shapes, report, self._ignores, expected.may_lack
-        )
+        wanted = parted_shapes(expected.shapes) if form.parted else expected.shapes
+        arrays, filled = take_all(state, named, wanted, report, self._ignores, expected.may_lack)
+        _name_missing(report, reverse(form.table))
+        if form.parted:
+            arrays = join(arrays, expected.shapes, report)
         halves = _widen(arrays) if self.widens else ()
         for name, value in expected.own.items():
             arrays[name] = value
@@ -173,6 +205,7 @@ class Family:
             report.add("reinitialised", None, name, value.shape, value.dtype, note)
         if self.counts_unused and not counted:
             filled = tuple(_counters(expected.shapes))
+        report.notes += told.remarks
         report.notes += self._remarks(form, counters, any(map(is_counter, filled)) and counters)
         if halves:
             report.notes.append(f"{len(halves)} float16 tensors were widened to float32 (exact)")
@@ -218,7 +251,12 @@ class Family:
         kept = [name for name in halves if name in arrays and not _narrow(arrays, name)]
         if kept:
             report.notes.append(f"{len(kept)} tensors stay float32: float16 cannot hold them")
-        state = place_all(arrays, table, expected.shapes, report, without)
+        wanted = expected.shapes
+        if chosen.parted:
+            arrays, wanted = part(arrays, expected.shapes)
+        state = place_all(arrays, table, wanted, report, without)
+        if chosen.parted:
+            name_wholes(report)
         if self.counts_unused and not counters:
             for name in _counters(expected.shapes):
                 new = rename(name, table)
@@ -236,11 +274,14 @@ class Family:
     def _network(self, form: Form) -> Network:
         return form.network or self.network
 
-    def _description(self, expected: Expected, form: Form, counters: bool) -> dict[str, Any]:
-        arguments = {**expected.arguments, **form.arguments}
+    def _description(
+        self, expected: Expected, form: Form, counters: bool, told: Told
+    ) -> dict[str, Any]:
+        arguments = {**expected.arguments, **form.arguments, **told.arguments}
         if self.frozen_norm and counters:
             arguments.update(norm="batch", norm_eps=1e-5)
-        name = f"{expected.name}_{self.dialect}" if self.dialect else expected.name
+        name = told.name or expected.name
+        name = f"{name}_{self.dialect}" if self.dialect else name
         return {"name": name, "arguments": arguments}
 
     def _remarks(self, form: Form, counters: bool, filled: bool) -> list[str]:
@@ -254,7 +295,10 @@ class Family:
         return remarks
 
     def _ignores(self, name: str) -> bool:
-        return is_counter(name) or any(re.fullmatch(pattern, name) for pattern in self.ignored)
+        return is_counter(name) or self._listed(name)
+
+    def _listed(self, name: str) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
     def _form_named(self, name: str | None) -> Form:
         for form in self.forms:
@@ -284,6 +328,14 @@ class Family:
 def _counters(shapes: Mapping[str, Shape]) -> list[str]:
     suffix = "running_var"
     return [name[: -len(suffix)] + COUNTER for name in shapes if name.endswith(suffix)]
+
+
+def _name_missing(report: TensorReport, table: Table) -> None:
+    """Adds to rows of missing tensors what the file would call them."""
+    for i, row in enumerate(report.rows):
+        theirs = rename(row.target or "", table)
+        if row.status == "missing" and theirs != row.target:
+            report.rows[i] = replace(row, note=f"{theirs} in the file")
 
 
 def _widen(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:

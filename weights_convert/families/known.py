@@ -6,9 +6,12 @@ import numpy as np
 
 from . import tables
 from . import two_stage_tables as two_stage
-from .family import Family, Form
+from .detr import DETR
+from .family import DETECTRON2_AUTHOR, Family, Form
+from .labels import COCO_SLOTS
 from .networks import Classifier, FasterRCNNNetwork, RetinaNetNetwork
 from .open_world import OPEN_WORLD
+from .styles import CAFFE
 
 _TV_STEM = "backbone.body.conv1.weight"
 _D2_STEM = "backbone.bottom_up.stem.conv1.weight"
@@ -54,6 +57,7 @@ _TORCHVISION = (
             ),
         ),
         dialect="torchvision_v1",
+        slots=COCO_SLOTS,
         frozen_norm=True,
         norm_remark=_EPS_0,
     ),
@@ -70,6 +74,7 @@ _TORCHVISION = (
             ),
         ),
         dialect="torchvision_v2",
+        slots=COCO_SLOTS,
     ),
     Family(
         "torchvision_fasterrcnn_v1",
@@ -90,6 +95,7 @@ _TORCHVISION = (
             ),
         ),
         dialect="torchvision_v1",
+        slots=COCO_SLOTS,
         frozen_norm=True,
         norm_remark=_EPS_0,
     ),
@@ -108,6 +114,7 @@ _TORCHVISION = (
             ),
         ),
         dialect="torchvision_v2",
+        slots=COCO_SLOTS,
     ),
 )
 
@@ -181,6 +188,7 @@ _MMDET = (
         ignored=_MMDET_IGNORED,
         wrapper="state_dict",
         variant_of="mmdet_retinanet",
+        style=CAFFE,
     ),
     Family(
         "mmdet_faster_rcnn",
@@ -201,6 +209,7 @@ _MMDET = (
         ignored=_MMDET_IGNORED,
         wrapper="state_dict",
         variant_of="mmdet_faster_rcnn",
+        style=CAFFE,
     ),
     Family(
         "mmdet_faster_rcnn_c4",
@@ -241,6 +250,7 @@ _DETECTRON2 = (
         frozen_norm=True,
         ignored=_D2_IGNORED,
         wrapper="model",
+        constants=DETECTRON2_AUTHOR,
     ),
     Family(
         "detectron2_faster_rcnn",
@@ -258,6 +268,7 @@ _DETECTRON2 = (
         frozen_norm=True,
         ignored=_D2_IGNORED,
         wrapper="model",
+        constants=DETECTRON2_AUTHOR,
     ),
     Family(
         "detectron2_faster_rcnn_c4",
@@ -275,6 +286,7 @@ _DETECTRON2 = (
         frozen_norm=True,
         ignored=_D2_IGNORED,
         wrapper="model",
+        constants=DETECTRON2_AUTHOR,
     ),
 )
 
@@ -298,5 +310,6 @@ FAMILIES: dict[str, Family] = {
     for family in (
         *(_CLASSIFIER, *_TORCHVISION, *_MMDET, *_DETECTRON2, _YHENON),
         *OPEN_WORLD,
+        *DETR,
     )
 }

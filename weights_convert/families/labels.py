@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from .detr_settings import CONFIG, class_names
+
+#: What Hugging Face calls a label that has no name.
+_PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 #: Name of each COCO id from 0; torchvision's files have an output for every one of these slots.
 COCO_SLOTS: tuple[str, ...] = (
@@ -19,12 +25,14 @@ COCO_SLOTS: tuple[str, ...] = (
     *("keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "N/A"),
     *("book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
 )
+#: Facebook's DETR has the same slots without a background, so that slot 0 stands for nothing.
+DETR_SLOTS: tuple[str, ...] = ("N/A", *COCO_SLOTS[1:])
 #: The 80 categories in the order of their ids.
 COCO: tuple[str, ...] = tuple(n for n in COCO_SLOTS if n not in ("__background__", "N/A"))
 
 
 def known_names(
-    dialect: str | None,
+    slots: tuple[str, ...],
     num_classes: int,
     extras: Mapping[str, Any],
     *,
@@ -33,9 +41,10 @@ def known_names(
     """Class names of an imported detector and how they are known.
 
     Args:
-        dialect: Of the peer.
+        slots: Names where the peer's labels are COCO's category ids.
         num_classes: Labels.
-        extras: What the file holds beside the weights (mmdetection writes the names there).
+        extras: What the file holds, and what lies, beside the weights: mmdetection and Hugging
+            Face write the names there.
         background_slot: 0 where label 0 stands for the background.
 
     Returns:
@@ -46,9 +55,8 @@ def known_names(
             return names, "class names are the file's"
         if background_slot == 0 and len(names) + 1 == num_classes:
             return (COCO_SLOTS[0], *names), "class names are the file's, behind the background"
-    slots = dialect in ("torchvision_v1", "torchvision_v2")
-    if slots and num_classes == len(COCO_SLOTS):
-        return COCO_SLOTS, "91 slots: class names are COCO's, the slot is the category id"
+    if num_classes == len(slots):
+        return slots, "91 slots: class names are COCO's, the slot is the category id"
     if background_slot == 0 and num_classes == len(COCO) + 1:
         return (COCO_SLOTS[0], *COCO), "81 labels: the background and, it is assumed, COCO's 80"
     if not slots and background_slot is None and num_classes == len(COCO):
@@ -58,6 +66,10 @@ def known_names(
 
 def _stored(extras: Mapping[str, Any]) -> list[tuple[str, ...]]:
     found = []
+    config = extras.get(CONFIG)
+    told = class_names(config) if isinstance(config, Mapping) else None
+    if told is not None and not all(map(_PLACEHOLDER.fullmatch, told)):
+        found.append(told)
     meta = extras.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     inner = meta.get("dataset_meta")

@@ -41,6 +41,21 @@ class Expected:
     may_lack: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a file says beside its tensors.
+
+    Attributes:
+        arguments: Of the native model.
+        remarks: What an import must say.
+        name: Of the native model, without the dialect, where it is another than the tensors show.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    name: str = ""
+
+
 class Network(Protocol):
     """What a family's tensors are for."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import open_world_tables as tables
 from .architecture import Shape
-from .family import Family, Form
+from .family import DETECTRON2_AUTHOR, Family, Form
 from .mapping import CLIP_STEM
 from .open_world_networks import CLIPDetectorNetwork, CLIPNetwork, CLIPVisualNetwork, CLNNetwork
 
@@ -82,6 +82,7 @@ _CLIP = (
             r"(teacher_)?concept_emb|pixel_(mean|std)",
         ),
         wrapper="model",
+        constants=DETECTRON2_AUTHOR,
     ),
     Family(
         "regionclip_mmdet",

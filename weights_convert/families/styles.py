@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from .family import Family
+if TYPE_CHECKING:
+    from .family import Family
 
 _CAFFE = re.compile(r"""\bstyle['"]?\s*[=:]\s*['"]caffe['"]""")
 _CONFIG_KEYS = ("config", "cfg")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a file tells that it is of a variant of its family.
+
+    Attributes:
+        told: Whether what lies beside the weights says so; None where it does not tell.
+        unknown: Remark then; ``{name}`` is the variant's.
+        yes: Remark where it says so.
+        no: Remark where it says that it is not.
+    """
+
+    told: Callable[[Mapping[str, Any]], bool | None]
+    unknown: str
+    yes: str
+    no: str
 
 
 def config_text(extras: Mapping[str, Any]) -> str | None:
@@ -30,6 +49,20 @@ def config_text(extras: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _is_caffe(extras: Mapping[str, Any]) -> bool | None:
+    text = config_text(extras)
+    return None if text is None else bool(_CAFFE.search(text))
+
+
+CAFFE = Style(
+    _is_caffe,
+    unknown="the file does not say which style it is: taken for pytorch (RGB, divided by a "
+    "standard deviation, stride in the 3x3); if it is caffe style, say {name}",
+    yes="the file's config says caffe style",
+    no="the file's config says pytorch style",
+)
+
+
 def written_config(family: Family) -> str:
     """What export writes as that config, so that the style is known again."""
     style = "caffe" if family.dialect == "mmdet_caffe" else "pytorch"
@@ -39,33 +72,30 @@ def written_config(family: Family) -> str:
 def with_style(
     family: Family, families: Mapping[str, Family], extras: Mapping[str, Any]
 ) -> tuple[Family, str]:
-    """The variant that a file's own config asks for, and a remark.
+    """The variant that a file itself asks for, and a remark.
 
     Args:
         family: As the names tell.
         families: All of them.
         extras: What the file holds beside the weights.
     """
-    variants = [other for other in families.values() if other.variant_of == family.name]
-    if not variants:
-        return family, ""
-    text = config_text(extras)
-    if text is None:
-        return family, (
-            "the file does not say which style it is: taken for pytorch (RGB, divided by a "
-            f"standard deviation, stride in the 3x3); if it is caffe style, say {variants[0].name}"
-        )
-    if _CAFFE.search(text):
-        return variants[0], "the file's config says caffe style"
-    return family, "the file's config says pytorch style"
+    for other in families.values():
+        if other.variant_of != family.name or other.style is None:
+            continue
+        told = other.style.told(extras)
+        if told is None:
+            return family, other.style.unknown.format(name=other.name)
+        return (other, other.style.yes) if told else (family, other.style.no)
+    return family, ""
 
 
 def contradiction(family: Family, families: Mapping[str, Family], extras: Mapping[str, Any]) -> str:
-    """A remark where a family that was asked for is not the one that the file's config names."""
+    """A remark where a family that was asked for is not the one that the file itself names."""
     base = families[family.variant_of] if family.variant_of else family
-    if config_text(extras) is None:
+    styles = [other.style for other in families.values() if other.variant_of == base.name]
+    if not any(style is not None and style.told(extras) is not None for style in styles):
         return ""
-    told, _ = with_style(base, families, extras)
+    told, remark = with_style(base, families, extras)
     if told.name == family.name:
         return ""
-    return f"suspicious: {family.name} was asked for, but the file's config names {told.name}"
+    return f"suspicious: {family.name} was asked for, but {remark}: {told.name}"

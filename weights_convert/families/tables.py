@@ -38,7 +38,7 @@ MMDET: Table = (
 
 
 #: Most blocks that a published ResNet has in each stage.
-_MOST_BLOCKS = (3, 8, 36, 3)
+MOST_BLOCKS = (3, 8, 36, 3)
 
 
 def detectron2_block(theirs: str, ours: str) -> Table:
@@ -63,7 +63,7 @@ def detectron2_resnet(prefix: str, stages: int = 4) -> Table:
         (f"{prefix}stem.conv1.", "backbone.conv1."),
         *(
             row
-            for stage, most in enumerate(_MOST_BLOCKS[:stages])
+            for stage, most in enumerate(MOST_BLOCKS[:stages])
             for i in range(most)
             for row in detectron2_block(
                 f"{prefix}res{stage + 2}.{i}.", f"backbone.layer{stage + 1}.{i}."
