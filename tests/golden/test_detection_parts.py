@@ -11,8 +11,8 @@ import pytest
 from tests.golden.support import Golden, as_targets
 from unidet.backends import ops
 from unidet.losses import (
-    diou_loss,
-    giou_loss,
+    BOX_LOSSES,
+    PAIRWISE,
     iou_loss,
     sigmoid_focal_loss,
     smooth_l1_loss,
@@ -129,23 +129,36 @@ def value_and_gradient(
 
 
 @pytest.mark.parametrize("unit", ["pixel", "unit"])
-@pytest.mark.parametrize(
-    ("loss", "key"),
-    [(giou_loss, "tv_giou"), (diou_loss, "tv_diou"), (iou_loss, "mmdet_iou")],
-)
-def test_box_losses(gold: Any, backend: str, loss: Any, key: str, unit: str) -> None:
-    suffix = "_loss_linear" if key == "mmdet_iou" else "_loss"
+@pytest.mark.parametrize("key", ["mmdet_iou", *(f"tv_{k}" for k in BOX_LOSSES), "mmdet_ciou"])
+def test_box_losses(gold: Any, backend: str, key: str, unit: str) -> None:
+    kind = key.split("_")[1]
+    suffix = "_loss_linear" if kind == "iou" else "_loss"
     target = ops.asarray(gold[f"iou/{unit}/gt"], backend=backend)
+    loss = iou_loss if kind == "iou" else BOX_LOSSES[kind]
+    options = {"gate": True} if key == "mmdet_ciou" else {}
     value, gradient = value_and_gradient(
-        lambda p: loss(p, target), gold[f"iou/{unit}/pred"], backend
+        lambda p: loss(p, target, **options), gold[f"iou/{unit}/pred"], backend
     )
     close(value[:, 0], gold[f"iou/{unit}/{key}{suffix}"])
     # The last two rows are equal boxes, whose gradient is anyone's choice.
     expected = gold[f"iou/{unit}/{key}{suffix}_grad"]
-    if key != "mmdet_iou":  # which bounds the IoU from below, with no gradient there
-        close(gradient[:43], expected[:43], rtol=1e-3, atol=2e-5)
-    else:
-        close(gradient[:40], expected[:40], rtol=1e-3, atol=2e-5)
+    # The three before them do not overlap: mmdetection's IoU has a lower bound there, and no slope.
+    rows = 40 if kind == "iou" else 43
+    close(gradient[:rows], expected[:rows], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("unit", ["pixel", "unit"])
+@pytest.mark.parametrize("kind", PAIRWISE)
+def test_pairwise_overlaps(gold: Any, kind: str, unit: str) -> None:
+    boxes = gold[f"iou/{unit}/pred"][:10], gold[f"iou/{unit}/gt"]
+    close(PAIRWISE[kind](*boxes), gold[f"iou/{unit}/pairwise_{kind}"])
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou"])
+def test_box_losses_of_mmdet(gold: Any, backend: str, kind: str) -> None:
+    # Like torchvision's but for where eps goes, which only shares of an image show.
+    boxes = (ops.asarray(gold[f"iou/unit/{name}"], backend=backend) for name in ("pred", "gt"))
+    close(ops.to_numpy(BOX_LOSSES[kind](*boxes))[:, 0], gold[f"iou/unit/mmdet_{kind}_loss"])
 
 
 @pytest.mark.parametrize(

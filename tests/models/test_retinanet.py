@@ -84,7 +84,7 @@ def test_backends_agree(both: None, variant: str) -> None:
         assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(a) + 1e-8, key
 
 
-@pytest.mark.parametrize("box_loss", ["l1", "giou"])
+@pytest.mark.parametrize("box_loss", ["l1", "giou", "ciou"])
 def test_odd_ground_truth_gives_finite_losses(backend: str, box_loss: str) -> None:
     model = create_model("retinanet_r18_fpn", backend=backend, box_loss=box_loss, **SMALL)
     for goals in (
