@@ -200,4 +200,5 @@ def test_losses_and_gradients(case: Case, auxiliary: bool) -> None:
     assert len(checked) >= 12
     for key in checked:
         own = norm_of(gradient_of(key.removeprefix(f"{prefix}gradnorm/"), gradients))
-        assert own == pytest.approx(float(golden[key]), rel=5e-3), key
+        # A bias of all keys changes no attention: its gradient is rounding, 1e-6 at the peer.
+        assert own == pytest.approx(float(golden[key]), rel=5e-3, abs=1e-5), key
