@@ -57,8 +57,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_versions_and_seeds_are_trained_and_tabulated(
     bench: Bench, backend: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"best_metric": "val_loss", "best_mode": "min"}
-    bench.write(train={"epochs": 2, **changes}, evaluation={"losses": True})
+    bench.write(train={"epochs": 2, "best_metric": "val_loss"}, evaluation={"losses": True})
     assert bench.sweep("--grid", LR, "--repeat", "2", backend=backend) == 0
     names = [f"lr={lr},seed={seed}" for lr in ("0.01", "0.001") for seed in (5, 6)]
     assert bench.trained == names
@@ -113,13 +112,18 @@ def test_what_is_finished_is_skipped(bench: Bench, capsys: pytest.CaptureFixture
     assert bench.trained == ["lr=0.01,seed=6", "lr=0.001,seed=6"]
     (bench.folder / "sweep" / "lr=0.01,seed=5" / "last.safetensors").unlink()
     assert bench.sweep("--grid", LR) == 0 and bench.trained == ["lr=0.01,seed=5"]
-    # The tables alone.
+    # The tables alone; more of AP is better although the config does not say so.
+    log = bench.folder / "sweep" / "lr=0.01,seed=6" / "metrics.jsonl"
+    row = {"step": 99, "epoch": 3, "eval": {"AP": 0.5}}
+    log.write_text(log.read_text() + json.dumps(row) + "\n")
     for name in ("json", "md", "csv", "png"):
         (bench.folder / "sweep" / f"sweep.{name}").unlink()
     capsys.readouterr()
     assert main(["sweep", "--table", str(bench.folder / "sweep")]) == 0
     assert "best AP" in capsys.readouterr().out
     assert (bench.folder / "sweep" / "sweep.png").is_file() and len(bench.versions()) == 2
+    best = bench.versions()[0]["runs"][1]
+    assert (best["best"], best["step"]) == (0.5, 99)
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
