@@ -70,6 +70,7 @@ class DETR(nn.Module):
             c.decoder_layers,
             c.feedforward,
             Dropouts(c.dropout, c.attention_dropout, c.activation_dropout, c.input_dropout),
+            c.renormalise,
         )
         self.query_embed = nn.Embedding(c.num_queries, c.width)
         self.class_embed = nn.Linear(c.width, c.num_classes + 1)

@@ -50,6 +50,9 @@ class DETRConfig:
         activation_dropout: of leaving out a value between the two feed-forward layers.
         input_dropout: of leaving out a value that the encoder receives.
         auxiliary_losses: every decoder layer answers and learns, not the last alone.
+        renormalise: every decoder layer receives the normed answer of the one before, and the last
+            answer is normed twice: what transformers does while auxiliary losses are on. Other
+            weights than those trained so need False.
         cost_class, cost_bbox, cost_giou: of the matching of queries and objects.
         match_measure: overlap in the matching: ``"giou"``, ``"diou"`` or ``"ciou"``.
         weight_ce, weight_bbox, weight_giou: of the three losses.
@@ -86,6 +89,7 @@ class DETRConfig:
     input_dropout: float = 0.0
 
     auxiliary_losses: bool = True
+    renormalise: bool = False
     cost_class: float = 1.0
     cost_bbox: float = 5.0
     cost_giou: float = 2.0

@@ -97,17 +97,25 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(self, layers: list[DecoderLayer], width: int) -> None:
+    def __init__(self, layers: list[DecoderLayer], width: int, renormalise: bool) -> None:
         super().__init__()
+        self.renormalise = renormalise
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Any, query: Any, memory: Any, place: Any, mask: Any) -> list[Any]:
+    def forward(
+        self, x: Any, query: Any, memory: Any, place: Any, mask: Any, every: bool
+    ) -> list[Any]:
         key, answers = memory + place, []
         for layer in self.layers:
             x = layer(x, query, memory, key, mask)
+            if self.renormalise:
+                x = self.norm(x)
             answers.append(x)
-        return answers
+        first = answers[:-1] if every else []
+        if not self.renormalise:
+            first = [self.norm(answer) for answer in first]
+        return [*first, self.norm(x)]
 
 
 class Transformer(nn.Module):
@@ -120,6 +128,7 @@ class Transformer(nn.Module):
         decoder_layers: how many.
         feedforward: channels between the two feed-forward layers.
         drop: what is left out in training.
+        renormalise: decoder layers receive the normed answer of the one before.
     """
 
     def __init__(
@@ -130,11 +139,13 @@ class Transformer(nn.Module):
         decoder_layers: int,
         feedforward: int,
         drop: Dropouts,
+        renormalise: bool = False,
     ) -> None:
         super().__init__()
         sizes = (width, heads, feedforward, drop)
         self.encoder = _Encoder([EncoderLayer(*sizes) for _ in range(encoder_layers)])
-        self.decoder = _Decoder([DecoderLayer(*sizes) for _ in range(decoder_layers)], width)
+        layers = [DecoderLayer(*sizes) for _ in range(decoder_layers)]
+        self.decoder = _Decoder(layers, width, renormalise)
         self.drop_input = nn.Dropout(drop.input)
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
@@ -161,5 +172,5 @@ class Transformer(nn.Module):
         """
         memory = self.encoder(self.drop_input(cells), place, mask)
         nothing = ops.zeros(ops.shape(query), ops.dtype(query), like=query)
-        answers = self.decoder(nothing, query, memory, place, mask)
-        return [self.decoder.norm(x) for x in (answers if every else answers[-1:])]
+        answers: list[Any] = self.decoder(nothing, query, memory, place, mask, every)
+        return answers

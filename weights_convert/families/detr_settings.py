@@ -56,7 +56,8 @@ HUGGINGFACE: tuple[Row, ...] = (
     ("dropout", ("dropout", "input_dropout"), "share"),
     ("attention_dropout", ("attention_dropout",), "share"),
     ("activation_dropout", ("activation_dropout",), "share"),
-    ("auxiliary_loss", ("auxiliary_losses",), "flag"),
+    # With these losses transformers' decoder norms what it hands on, too.
+    ("auxiliary_loss", ("auxiliary_losses", "renormalise"), "flag"),
     ("class_cost", ("cost_class",), "weight"),
     ("bbox_cost", ("cost_bbox",), "weight"),
     ("giou_cost", ("cost_giou",), "weight"),
