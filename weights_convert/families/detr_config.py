@@ -54,7 +54,11 @@ def written_config(
     labels = list(names) if len(names) == count else [f"LABEL_{i}" for i in range(count)]
     config["id2label"] = {str(i): name for i, name in enumerate(labels)}
     config["label2id"] = {name: i for i, name in enumerate(labels)}
-    implied = {**_IMPLIED, "input_dropout": arguments["dropout"]}
+    implied = {
+        **_IMPLIED,
+        "input_dropout": arguments["dropout"],
+        "auxiliary_losses": arguments["renormalise"],
+    }
     remarks = [
         f"config.json cannot say {name} {arguments[name]!r}: transformers takes {value!r}"
         for name, value in implied.items()

@@ -57,7 +57,7 @@ HUGGINGFACE: tuple[Row, ...] = (
     ("attention_dropout", ("attention_dropout",), "share"),
     ("activation_dropout", ("activation_dropout",), "share"),
     # With these losses transformers' decoder norms what it hands on, too.
-    ("auxiliary_loss", ("auxiliary_losses", "renormalise"), "flag"),
+    ("auxiliary_loss", ("renormalise", "auxiliary_losses"), "flag"),
     ("class_cost", ("cost_class",), "weight"),
     ("bbox_cost", ("cost_bbox",), "weight"),
     ("giou_cost", ("cost_giou",), "weight"),
