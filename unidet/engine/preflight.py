@@ -43,7 +43,7 @@ def check_data(
             f"{names}: {sum(map(len, train_sets))} images, no boxes."
         )
     _check_proposals(config, train_sets, val_sets)
-    warnings: list[str] = []
+    warnings = _too_many_objects(config, train_sets)
     for dataset in val_sets:
         if not dataset.num_boxes:
             warnings.append(f"warning: {dataset.name} holds no boxes, so its metrics will be -1")
@@ -55,6 +55,28 @@ def check_data(
             warnings.append(
                 f"warning: the training data do not know the class {strange[0]!r} of "
                 f"{dataset.name}; classes are taken in their order"
+            )
+    return warnings
+
+
+def _too_many_objects(config: Config, train_sets: Sequence[DetectionDataset]) -> list[str]:
+    """A warning for each set with images of more objects than a model has queries."""
+    from unidet.models import model_spec
+
+    queries = {**model_spec(config.model.name).defaults, **config.model.arguments}.get(
+        "num_queries"
+    )
+    if queries is None:
+        return []
+    warnings = []
+    for dataset in train_sets:
+        counts = [len(objects) for objects in dataset.annotations]
+        crowded = [count for count in counts if count > queries]
+        if crowded:
+            warnings.append(
+                f"warning: {len(crowded)} images of {dataset.name} hold more objects, up to "
+                f"{max(crowded)}, than model.arguments.num_queries = {queries}; the rest is not "
+                "learnt"
             )
     return warnings
 

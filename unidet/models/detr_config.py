@@ -163,9 +163,10 @@ _PREPROCESS = Preprocess(**PRESETS["detr"]).to_dict()
 
 #: Arguments that a dialect stands for, all but ``depth`` and ``dilation``.
 DIALECTS: dict[str, dict[str, Any]] = {
-    "default": {"num_classes": 91, "preprocess": _PREPROCESS},
+    "default": {"num_classes": 91, "num_queries": 100, "preprocess": _PREPROCESS},
     "huggingface": {
         "num_classes": 91,
+        "num_queries": 100,
         "preprocess": _PREPROCESS,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
