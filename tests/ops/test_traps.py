@@ -344,8 +344,9 @@ def test_small_probabilities(backend: str) -> None:
 def test_pools_of_the_whole_image(backend: str) -> None:
     x = _tensor(np.arange(50).reshape(1, 2, 5, 5), backend)
     assert _values(ops.max_pool2d(x, 5)) == [[[[24.0]], [[49.0]]]]
-    assert _values(ops.avg_pool2d(x, 5)) == [[[[12.0]], [[37.0]]]]
-    assert _values(ops.adaptive_avg_pool2d(x, 1)) == [[[[12.0]], [[37.0]]]]
+    for means in (ops.avg_pool2d(x, 5), ops.adaptive_avg_pool2d(x, 1)):
+        # Whether each value or their sum is divided is up to the compiler, by processor.
+        np.testing.assert_allclose(ops.to_numpy(means), [[[[12.0]], [[37.0]]]], rtol=1e-6)
 
 
 def test_padding_can_be_left_out_of_means(backend: str) -> None:
