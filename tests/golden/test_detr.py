@@ -156,7 +156,7 @@ def test_matching(case: Case) -> None:
     golden = case.golden
     if "match0" not in golden.outputs:
         pytest.skip("this peer's file holds no matches")
-    goal = case.model.assign(run(case), case.batch.targets)
+    goal = case.model.goals(run(case), case.batch.targets)
     queries = case.model.settings.num_queries
     last = goal.index[-1] - (len(goal.index) - 1) * 2 * queries
     for i in range(2):

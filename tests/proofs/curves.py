@@ -12,6 +12,7 @@ import numpy as np
 
 from unidet.backends import random
 from unidet.config import Config
+from unidet.engine.checkpointing import find_state, load_state
 from unidet.engine.run_folder import RunFolder
 from unidet.engine.trainer import Trainer
 
@@ -35,6 +36,7 @@ def steps(
     *,
     double: bool = False,
     samples: list[Any] | None = None,
+    moments_of: Path | None = None,
 ) -> np.ndarray:
     """Losses of the first steps of a run, at a constant rate.
 
@@ -45,10 +47,15 @@ def steps(
         double: compute in double precision (torch alone).
         samples: what a two-stage model shall learn in each step. An empty list is filled with what
             this run draws, a full one takes the place of drawing.
+        moments_of: folder of a run whose optimizer state is taken over.
     """
     trainer = Trainer(chosen, RunFolder(folder), backend=backend, device="cpu")
     trainer.start_from(chosen.train.weights)
     model = trainer.model.double() if double else trainer.model
+    if moments_of is not None:
+        kind = np.float64 if double else np.float32
+        moments = load_state(find_state(moments_of)).optimizer
+        trainer.optimizer.load_state_arrays({k: v.astype(kind) for k, v in moments.items()})
     model.train()
     if samples is not None:
         model.goals = _shared(model.goals, samples)
@@ -74,6 +81,7 @@ def check_overlay(
     *,
     first: int | None = None,
     share_samples: bool = False,
+    moments_of: Path | None = None,
 ) -> None:
     """Runs a config on torch, on Jittor and in double precision, and compares the curves.
 
@@ -84,12 +92,14 @@ def check_overlay(
         count: steps.
         first: steps that must agree within 1e-3; all by default.
         share_samples: all runs learn from what torch drew.
+        moments_of: see :func:`steps`.
     """
     samples: list[Any] | None = [] if share_samples else None
-    torch = steps(chosen, folder / "torch", "torch", samples=samples)
+    options: dict[str, Any] = {"samples": samples, "moments_of": moments_of}
+    torch = steps(chosen, folder / "torch", "torch", **options)
     assert samples is None or len(samples) == count
-    jittor = steps(chosen, folder / "jittor", "jittor", samples=samples)
-    exact = steps(chosen, folder / "judge", "torch", double=True, samples=samples)
+    jittor = steps(chosen, folder / "jittor", "jittor", **options)
+    exact = steps(chosen, folder / "judge", "torch", double=True, **options)
     assert len(torch) == len(jittor) == len(exact) == count
     pairs = {
         "torch and Jittor": (jittor, torch),

@@ -124,7 +124,7 @@ class DETR(nn.Module):
             "image_sizes": sizes,
         }
 
-    def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetGoals:
+    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetGoals:
         """What the queries shall answer, as arrays: the host's part of :meth:`losses`."""
         return self.criterion.assign(outputs, targets)
 
@@ -147,7 +147,7 @@ class DETR(nn.Module):
                 f"Invalid value for `targets`. Expected one for each of "
                 f"{len(outputs['image_sizes'])} images. Received {len(targets)}."
             )
-        return self.criterion.losses(outputs, targets)
+        return self.criterion.losses(outputs, self.goals(outputs, targets))
 
     def measures(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, float]:
         """What is watched and not trained on; see :meth:`SetCriterion.measures`."""

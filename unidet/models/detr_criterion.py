@@ -111,10 +111,9 @@ class SetCriterion:
             max(sum(len(labels) for labels, _ in objects), 1),
         )
 
-    def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
+    def losses(self, outputs: dict[str, Any], goal: SetGoals) -> dict[str, Any]:
         """Weighted terms, to be added up: those of the last layer, then of each earlier one."""
         c = self.settings
-        goal = self.assign(outputs, targets)
         logits = outputs["cls_logits"]
         layers, classes = len(goal.classes), ops.shape(logits)[-1]
         each = ops.cross_entropy(ops.reshape(logits, (-1, classes)), goal.classes.reshape(-1))
