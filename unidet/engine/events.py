@@ -34,7 +34,9 @@ class Events:
         self._event = Event
         self._flushed = time.monotonic()
         with saving(folder):
-            self._writer = EventsWriter(str(folder / "events"))
+            # Names hold whole seconds: a run resumed at once must not replace what it goes on from.
+            earlier = len(list(folder.glob("events.out.tfevents.*")))
+            self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".{earlier}")
             if step:
                 log = SessionLog(status=SessionLog.START)
                 self._writer.write_event(
