@@ -21,9 +21,6 @@ SHELL := bash
 EXTRAS_.venv := demo,dev
 EXTRAS_.venv-torch := torch,dev
 EXTRAS_.venv-jittor := jittor,dev
-# Jittor's own bound, told first: an older pip would try every SciPy before it tries another NumPy.
-FIRST_.venv := 'numpy<2'
-FIRST_.venv-jittor := 'numpy<2'
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/csrc/*)
 
 RUN := .venv/bin/python
@@ -78,7 +75,7 @@ define install
 @command -v g++ >/dev/null || { echo 'g++ is needed; install it, e.g. apt-get install g++' >&2; exit 1; }
 @echo '== setting up $(1) with $(EXTRAS_$(1))'
 @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
-$(1)/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt $(FIRST_$(1)) -e '.[$(EXTRAS_$(1))]'
+$(1)/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS_$(1))]'
 @# Without what it asks for: a second OpenCV beside the headless one.
 $(1)/bin/python -m pip install --quiet $(PIP_FLAGS) --no-deps 'lvis>=0.5.3'
 @touch $@
