@@ -90,6 +90,8 @@ def _input_differences(
 
 def plain(value: Any) -> Any:
     """Tuples as lists, at any depth, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

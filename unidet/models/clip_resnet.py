@@ -194,9 +194,8 @@ class AttentionPool(nn.Module):
             return ops.transpose(values, (0, 2, 1, 3))
 
         first, _ = ops.split(tokens, (1, length - 1), axis=1)
-        query = by_head(self.q_proj(first) * depth**-0.5, 1)
+        query = by_head(self.q_proj(first), 1)
         key = by_head(self.k_proj(tokens), length)
         value = by_head(self.v_proj(tokens), length)
-        weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), axis=-1)
-        pooled = ops.matmul(weights, value)  # (N, heads, 1, depth)
+        pooled = ops.scaled_dot_product_attention(query, key, value)  # (N, heads, 1, depth)
         return self.c_proj(ops.reshape(pooled, (count, channels)))

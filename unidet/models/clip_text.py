@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import init, nn, ops
-
-#: Weight of a key that comes later than the query; exp of it is 0 in single precision.
-_HIDDEN = -1e9
+from unidet.models.attention import HIDDEN
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class TextLayout:
     def mask(self, queries: int, keys: int) -> np.ndarray:
         """``(1, 1, queries, keys)`` to add to weights: the last query sees all keys."""
         later = np.arange(keys) > np.arange(keys - queries, keys)[:, None]
-        return np.where(later, np.float32(_HIDDEN), np.float32(0))[None, None]
+        return np.where(later, np.float32(HIDDEN), np.float32(0))[None, None]
 
 
 class CausalAttention(nn.Module):
@@ -103,8 +101,7 @@ class CausalAttention(nn.Module):
     def _attend(self, query: Any, key: Any, value: Any, layout: TextLayout) -> Any:
         texts, heads, queries, depth = ops.shape(query)
         mask = ops.asarray(layout.mask(queries, ops.shape(key)[2]), like=query)
-        weights = ops.matmul(query * depth**-0.5, ops.transpose(key, (0, 1, 3, 2)))
-        answer = ops.matmul(ops.softmax(weights + mask, axis=-1), value)
+        answer = ops.scaled_dot_product_attention(query, key, value, mask)
         return ops.reshape(ops.transpose(answer, (0, 2, 1, 3)), (texts * queries, heads * depth))
 
 

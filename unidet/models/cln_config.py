@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unidet.data.preprocess import PRESETS, Preprocess
-from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names, require
+from unidet.models.config_checks import require
+from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names
 
 #: The one class of a detector that does not name what it finds.
 OBJECT = "object"

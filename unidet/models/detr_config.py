@@ -8,7 +8,7 @@ from typing import Any
 
 from unidet.conventions import plain
 from unidet.data.preprocess import PRESETS, Preprocess
-from unidet.errors import suggestion
+from unidet.models.config_checks import require, require_choices
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (18, 34, 50, 101),
@@ -111,29 +111,25 @@ class DETRConfig:
     def __post_init__(self) -> None:
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(self.class_names))
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            expected = f"one of {', '.join(map(repr, allowed))}"
-            hint = suggestion(str(value), map(str, allowed))
-            _require(value in allowed, name, expected, f"{value!r}.{hint}"[:-1] if hint else value)
+        require_choices(self, _CHOICES)
         for name in _COUNTS:
-            _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in _WEIGHTS:
-            _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in _SHARES:
             value = getattr(self, name)
-            _require(0 <= value < 1, name, "0 or more and less than 1", value)
-        _require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
+            require(0 <= value < 1, name, "0 or more and less than 1", value)
+        require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
         # Without it, an image without objects would have no loss at all.
-        _require(self.eos_coef > 0, "eos_coef", "a number above 0", self.eos_coef)
-        _require(
+        require(self.eos_coef > 0, "eos_coef", "a number above 0", self.eos_coef)
+        require(
             self.width % 4 == 0 and self.width % self.heads == 0,
             "width",
             f"a multiple of 4 and of {self.heads} heads",
             self.width,
         )
         if self.class_names is not None:
-            _require(
+            require(
                 len(self.class_names) == self.num_classes,
                 "class_names",
                 f"{self.num_classes} names",
@@ -147,15 +143,7 @@ class DETRConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments as plain lists, numbers and strings, for YAML and JSON."""
-        return {
-            key: dict(value) if isinstance(value, Mapping) else plain(value)
-            for key, value in asdict(self).items()
-        }
-
-
-def _require(good: bool, name: str, expected: str, received: Any) -> None:
-    if not good:
-        raise ValueError(f"Invalid value for `{name}`. Expected {expected}. Received {received}.")
+        return {key: plain(value) for key, value in asdict(self).items()}
 
 
 #: How a photo becomes DETR's input.

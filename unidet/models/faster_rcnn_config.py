@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from unidet.errors import suggestion
+from unidet.conventions import plain
 from unidet.losses import BOX_LOSSES
 from unidet.models.box_coder import LOG_LIMIT
+from unidet.models.config_checks import require, require_choices
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (18, 34, 50, 101, 152),
@@ -194,14 +195,7 @@ class FasterRCNNConfig:
             elif isinstance(value, list):  # as read from YAML or JSON
                 value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
             object.__setattr__(self, item.name, value)
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            require(
-                value in allowed,
-                name,
-                f"one of {', '.join(map(repr, allowed))}",
-                f"{value!r}.{suggestion(str(value), map(str, allowed))}",
-            )
+        require_choices(self, _CHOICES)
         self._check_classes()
         require((self.head == "res5") == (self.style == "c4"), "head", *self._head_words())
         require(self.rpn_convs > 0, "rpn_convs", "1 or more", self.rpn_convs)
@@ -261,7 +255,7 @@ class FasterRCNNConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments as plain lists, numbers and strings, for YAML and JSON."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        return {key: plain(value) for key, value in asdict(self).items()}
 
 
 def argument_names(family: str) -> tuple[str, ...]:
@@ -270,22 +264,3 @@ def argument_names(family: str) -> tuple[str, ...]:
     names = FasterRCNNConfig.names()
     own = ("depth", "style")
     return tuple(n for n in names if n not in own and not n.startswith(tuple(absent)))
-
-
-def require(good: bool, name: str, expected: str, received: Any) -> None:
-    """Refuses an argument unless ``good``.
-
-    Raises:
-        ValueError: names the argument, what was expected and what was received.
-    """
-    if not good:
-        received = str(received).rstrip(".")
-        raise ValueError(f"Invalid value for `{name}`. Expected {expected}. Received {received}.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value

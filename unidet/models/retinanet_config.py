@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from unidet.errors import suggestion
+from unidet.conventions import plain
 from unidet.losses import BOX_LOSSES
 from unidet.models.anchors import octave_sizes
 from unidet.models.box_coder import LOG_LIMIT
+from unidet.models.config_checks import require_choices
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (18, 34, 50, 101, 152),
@@ -142,14 +143,7 @@ class RetinaNetConfig:
             elif isinstance(value, list):  # as read from YAML or JSON
                 value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
                 object.__setattr__(self, item.name, value)
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(
-                    f"Invalid value for `{name}`. Expected one of "
-                    f"{', '.join(map(repr, allowed))}. Received {value!r}."
-                    f"{suggestion(str(value), map(str, allowed))}"
-                )
+        require_choices(self, _CHOICES)
         if self.num_classes < 1:
             raise ValueError(
                 f"Invalid value for `num_classes`. Expected 1 or more. Received {self.num_classes}."
@@ -174,12 +168,4 @@ class RetinaNetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments as plain lists, numbers and strings, for YAML and JSON."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(entry) for entry in value]
-    return value
+        return {key: plain(value) for key, value in asdict(self).items()}

@@ -7,7 +7,8 @@ from typing import Any
 
 from unidet.data.preprocess import PRESETS, Preprocess
 from unidet.models.clip_resnet import LAYERS
-from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names, require
+from unidet.models.config_checks import require
+from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names
 
 
 @dataclass(frozen=True)
