@@ -70,6 +70,7 @@ __all__ = [
     "parameters",
     "shapes",
     "state_arrays",
+    "device_of",
     "to_device",
     "trainable",
     "unfreeze",
@@ -223,6 +224,11 @@ def load_arrays(model: Any, arrays: Mapping[str, np.ndarray], strict: bool = Tru
 def to_device(model: Any, device: str) -> Any:
     """Moves ``model`` to ``"cpu"`` or ``"cuda"`` and returns it."""
     return _of(model).to_device(model, device)
+
+
+def device_of(model: Any) -> str:
+    """``"cpu"`` or ``"cuda"``: where ``model`` computes."""
+    return _of(model).device_of(model)
 
 
 def _backend(name: str) -> ModuleType:

@@ -8,6 +8,7 @@ A benchmark that fails ends the run, and the earlier page stays. Leave the machi
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib.metadata
 import os
 import platform
@@ -30,6 +31,11 @@ def scripts() -> list[str]:
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
         and path.stem != Path(__file__).stem
     ]
+
+
+def runnable(name: str) -> bool:
+    """Whether this machine has what the benchmark needs."""
+    return name != "gpu" or bool(glob.glob("/dev/nvidia[0-9]*"))
 
 
 def machine() -> str:
@@ -63,7 +69,7 @@ def run(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=scripts(), help="leave the others as they are")
-    chosen = parser.parse_args().only or scripts()
+    chosen = parser.parse_args().only or [name for name in scripts() if runnable(name)]
     before = dict(SECTION.findall(PAGE.read_text(encoding="utf-8"))) if PAGE.is_file() else {}
     sections = {}
     for name in scripts():

@@ -19,6 +19,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         help="run the tests of this backend alone (repeatable)",
     )
+    parser.addoption(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where tensors and models are made; cuda is for cuda, golden, kernels, losses, "
+        "models, nn and ops",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the GPU the default device of the frameworks that have it."""
+    if config.getoption("--device") == "cuda":
+        if "torch" in FRAMEWORKS:
+            import torch
+
+            from unidet.backends.torch.precision import use_full_float32
+
+            use_full_float32()
+            torch.set_default_device("cuda")
+        if "jittor" in FRAMEWORKS:
+            from unidet.backends.jittor import jt
+
+            jt.flags.use_cuda = int(bool(jt.has_cuda))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what a GPU cannot show."""
+    if config.getoption("--device") == "cuda":
+        for item in items:
+            if item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason="of CPUs alone"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -122,12 +122,18 @@ def _cuda() -> Finding:
     if not gpu:
         detail = f"no GPU; {compiler} is ignored" if compiler else "no GPU and no nvcc"
         return "CUDA for jittor", "ok", f"{detail}: Jittor runs on the CPU", "", False
-    missing = "its runtime (libcudart) or cuDNN 8" if compiler else "nvcc"
+    version = module.cuda_version() if compiler else None
+    if version is not None and version > module.NEWEST_CUDA:
+        problem = f"Jittor does not compile with CUDA {version}"
+    else:
+        missing = "its runtime (libcudart) or cuDNN 8" if compiler else "nvcc"
+        problem = f"{missing} is missing"
     return (
         "CUDA for jittor",
         "warning",
-        f"a GPU, but {missing} is missing: Jittor runs on the CPU",
-        "install the CUDA toolkit with libcudart and cuDNN 8, and put nvcc on the path",
+        f"a GPU, but {problem}: Jittor runs on the CPU",
+        f"install the CUDA toolkit, {module.NEWEST_CUDA} at most, with libcudart and cuDNN 8, and "
+        "put its nvcc on the path",
         False,
     )
 

@@ -46,13 +46,13 @@ def certify(
         model_config: ``{"name", "arguments"}`` of :func:`unidet.create_model`.
         arrays: weights of both sides; fresh ones of ``seed`` by default.
         batch: images, with targets for losses and gradients; :func:`fixed_batch` by default.
-        backends: the reference and the candidate.
+        backends: the reference and the candidate; ``"torch:cuda"`` is PyTorch on the GPU.
         thresholds: limits of the verdict.
         gradients: whether losses and gradients are compared.
         seed: of fresh weights and of the fixed batch.
 
     Raises:
-        ValueError: not two backends.
+        ValueError: not two backends, or a device that is not there.
         BackendNotAvailableError: a framework is not installed.
     """
     if len(backends) != 2:
@@ -74,17 +74,19 @@ def certify(
 def build(
     model_config: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray] | None,
-    backend: str | None,
+    side: str | None,
     *,
     seed: int = 0,
 ) -> Any:
     """A model by its config, with the arrays as weights or fresh ones of the seed.
 
+    The side is a backend, with ``:cuda`` behind it where it is to compute on the GPU.
     A fresh model that compares with text gets random text embeddings, since it has none of its
     own and would answer 0 for every class.
     """
     name, arguments = model_config["name"], dict(model_config.get("arguments", {}))
     fresh = seed if arrays is None else None
+    backend, device = (None, "cpu") if side is None else _backend_and_device(side)
     model = create_model(name, backend=backend, seed=fresh, **arguments)
     if arrays is not None:
         nn.load_arrays(model, arrays)
@@ -92,7 +94,22 @@ def build(
         length = model.settings.embedding_dim
         draw = stream(seed, "vocabulary")
         model.set_training_vocabularies([draw.standard_normal((n, length)) for n in model.sizes])
-    return model
+    return nn.to_device(model, device)
+
+
+def _backend_and_device(side: str) -> tuple[str, str]:
+    backend, _, device = side.partition(":")
+    if device not in ("", "cpu", "cuda"):
+        raise ValueError(
+            "Invalid value for `backends`. Expected a backend with ':cpu', ':cuda' or nothing "
+            f"behind it. Received {side!r}."
+        )
+    return backend, device or "cpu"
+
+
+def _side(model: Any) -> str:
+    device = nn.device_of(model)
+    return backend_of(model) if device == "cpu" else f"{backend_of(model)}:{device}"
 
 
 def record(
@@ -114,7 +131,7 @@ def record(
     """
     norms: dict[str, float] = {}
     meta = {
-        "backend": backend_of(model),
+        "backend": _side(model),
         "model": None if config is None else dict(config),
         "weights": hash_weights(nn.state_arrays(model)),
         "versions": versions(),
@@ -158,7 +175,7 @@ def check(
         certificate = Certificate(
             model=meta["model"],
             reference=meta["backend"],
-            candidate=backend_of(model),
+            candidate=_side(model),
             versions={**meta["versions"], **versions()},
             inputs={
                 "shape": list(batch.images.shape),

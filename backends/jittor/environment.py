@@ -39,6 +39,8 @@ from unidet.backends.registry import BackendNotAvailableError
 VERBOSE_VARIABLE = "UNIDET_JITTOR_VERBOSE"
 #: "1" or "0" overrides the search for a usable CUDA toolkit.
 CUDA_VARIABLE = "UNIDET_JITTOR_CUDA"
+#: Newest toolkit that Jittor's sources compile with: 13 took members of cudaDeviceProp away.
+NEWEST_CUDA = 12
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
 ONEDNN_LIBRARY = re.compile(r"lib(dnnl|mkldnn)\.so")
@@ -111,7 +113,7 @@ def jittor_home() -> Path:
 
 
 def cuda_usable() -> bool:
-    """Whether Jittor may build for CUDA: a GPU, ``nvcc``, its runtime and cuDNN 8 are all there.
+    """Whether Jittor may build for CUDA: GPU, ``nvcc`` up to 12, its runtime, cuDNN 8 are there.
 
     ``UNIDET_JITTOR_CUDA=1`` or ``0`` overrides the answer.
     """
@@ -121,9 +123,22 @@ def cuda_usable() -> bool:
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not glob.glob("/dev/nvidia[0-9]*") or not os.path.isfile(nvcc):
         return False
+    if (cuda_version() or 0) > NEWEST_CUDA:
+        return False
     roots = [Path(nvcc).resolve().parent.parent, Path("/usr/local/cuda")]
     runtime = [str(root / "lib64" / "libcudart.so") for root in roots]
     return _loads("cudart", runtime) and _loads("cudnn", ["libcudnn_ops_infer.so.8"])
+
+
+def cuda_version() -> int | None:
+    """Major version of the toolkit that ``nvcc`` belongs to, by the file it comes with."""
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    record = Path(nvcc).resolve().parent.parent / "version.json"
+    try:
+        text = json.loads(record.read_text(encoding="utf-8"))["cuda"]["version"]
+        return int(text.split(".")[0])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def place_onednn(home: Path) -> Path:

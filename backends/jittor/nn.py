@@ -19,6 +19,7 @@ __all__ = [
     "seed",
     "set_trainable",
     "shapes",
+    "device_of",
     "to_device",
     "write",
 ]
@@ -92,6 +93,11 @@ def to_device(model: JittorModule, device: str) -> JittorModule:
         )
     jt.flags.use_cuda = int(device == "cuda")
     return model
+
+
+def device_of(model: JittorModule) -> str:
+    """``"cpu"`` or ``"cuda"``: where the process computes."""
+    return "cuda" if jt.flags.use_cuda else "cpu"
 
 
 def seed(value: int) -> None:

@@ -17,6 +17,9 @@ import torch
 
 from unidet.backends import kernels
 
+#: Coordinates whose areas float32 holds.
+_LARGEST = 1e18
+
 
 @torch.library.custom_op("unidet::nms", mutates_args=())
 def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
@@ -47,7 +50,7 @@ def batched_nms(
         iou_threshold: in [0, 1].
     """
     fast = _on_gpu(boxes, scores)
-    if fast is not None and len(boxes):
+    if fast is not None:
         return _batched_on_gpu(fast, boxes, scores, classes, iou_threshold)
     kept = kernels.batched_nms(
         _host(boxes), _host(scores), _host(classes), iou_threshold, threads=torch.get_num_threads()
@@ -128,8 +131,10 @@ def torchvision_ops():
 
 def _on_gpu(boxes: torch.Tensor, scores: torch.Tensor):
     # torchvision's kernel takes one dtype for both arguments.
-    usable = boxes.is_cuda and boxes.dtype == scores.dtype
-    return torchvision_ops() if usable else None
+    if not boxes.is_cuda or boxes.dtype != scores.dtype or not len(boxes):
+        return None
+    # Where areas overflow, and of no numbers, it keeps other boxes than the host's.
+    return torchvision_ops() if bool(boxes.abs().max() < _LARGEST) else None
 
 
 def _batched_on_gpu(fast, boxes, scores, classes, iou_threshold: float) -> torch.Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from unidet.backends.torch import ops_network, precision
+
 _LAYERS = (
     *("Conv2d", "Linear", "Embedding", "BatchNorm2d", "GroupNorm", "LayerNorm", "ReLU"),
     *("MaxPool2d", "AvgPool2d", "Dropout", "Identity", "Sequential", "ModuleList"),
@@ -19,7 +21,7 @@ class _Torch:
     def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
         """As torch's, and takes NumPy arrays too."""
         if isinstance(value, (np.ndarray, np.generic)):
-            value = torch.from_numpy(np.array(value))
+            value = _copied(value)
         super().register_buffer(name, value, persistent)  # type: ignore[misc]
 
 
@@ -79,7 +81,18 @@ class _Convolution(_Blank):
         return y.unflatten(2, (height, width))
 
 
-_DRAWN = {"Conv2d": _Convolution, "Linear": _Blank, "Embedding": _Blank}
+class _GroupNorm(_Torch):
+    """Also for groups of one value: one channel a group, on a level of one pixel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight, self.bias  # type: ignore[attr-defined]
+        return ops_network.group_norm(x, self.num_groups, weight, bias, self.eps)  # type: ignore[attr-defined]
+
+
+_DRAWN = {
+    **{"Conv2d": _Convolution, "Linear": _Blank, "Embedding": _Blank},
+    "GroupNorm": _GroupNorm,
+}
 _BASES: dict[str, tuple[type, ...]] = {"Module": (_Torch, torch.nn.Module)}
 for _name in _LAYERS:
     _BASES[_name] = (_DRAWN.get(_name, _Torch), getattr(torch.nn, _name))
@@ -92,7 +105,12 @@ def bases(layer: str) -> tuple[type, ...]:
 
 def parameter(array: np.ndarray) -> torch.nn.Parameter:
     """A parameter that holds a copy of ``array``."""
-    return torch.nn.Parameter(torch.from_numpy(np.array(array)))
+    return torch.nn.Parameter(_copied(array))
+
+
+def _copied(array: Any) -> torch.Tensor:
+    # On torch's default device, as the other tensors of its layers are.
+    return torch.from_numpy(np.array(array)).to(torch.get_default_device())
 
 
 def parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -137,13 +155,20 @@ def write(model: torch.nn.Module, name: str, array: np.ndarray) -> None:
 
 
 def to_device(model: torch.nn.Module, device: str) -> torch.nn.Module:
-    """Moves ``model`` and returns it."""
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "Invalid value for `device`. Expected 'cpu': PyTorch found no usable CUDA. "
-            f"Received {device!r}."
-        )
+    """Moves ``model`` and returns it; the first move to a GPU turns TF32 off."""
+    if torch.device(device).type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(
+                "Invalid value for `device`. Expected 'cpu': PyTorch found no usable CUDA. "
+                f"Received {device!r}."
+            )
+        precision.use_full_float32()
     return model.to(device)
+
+
+def device_of(model: torch.nn.Module) -> str:
+    """``"cpu"`` or ``"cuda"``: where the parameters are."""
+    return next((value.device.type for value in model.parameters()), "cpu")
 
 
 def seed(value: int) -> None:

@@ -64,7 +64,10 @@ def batch_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
+    # Some releases' F.batch_norm (2.11) refuses the eps of 0 that torchvision's first weights need.
+    return torch.batch_norm(
+        x, weight, bias, mean, var, False, 0.0, eps, torch.backends.cudnn.enabled
+    )
 
 
 def group_norm(
@@ -74,7 +77,8 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    return F.group_norm(x, groups, weight, bias, eps)
+    # torch's layer and F.group_norm refuse groups of one value, whose answer is the bias.
+    return torch.group_norm(x, groups, weight, bias, eps)
 
 
 def layer_norm(

@@ -57,18 +57,21 @@ def _roi_align(
     options: kernels_roi.Options,
 ) -> Tensor:
     kernels_roi.check_shapes(features, boxes, indices, levels, options.scales)
+    given = features[0].dtype
+    # The kernels know two dtypes, and torchvision's would place samples in the type of the map:
+    # half types are computed in float32.
+    kind = given if given in (torch.float32, torch.float64) else torch.float32
+    features = [feature.to(kind) for feature in features]
     first = features[0]
     kernel = _kernel()
     vendor = torchvision_ops() if first.is_cuda and kernel != "composite" else None
     if vendor is not None:
-        return _on_gpu(vendor, features, boxes, indices, levels, options)
+        return _on_gpu(vendor, features, boxes, indices, levels, options).to(given)
     if first.is_cuda or kernel != "compiled":
         host = (None if v is None else _host(v) for v in (boxes, indices, levels))
-        return composite_roi.roi_align_levels(features, *host, options)
-    # The kernel knows two dtypes; half types are computed in float32.
-    kind = first.dtype if first.dtype in (torch.float32, torch.float64) else torch.float32
+        return composite_roi.roi_align_levels(features, *host, options).to(given)
     cells = torch.ops.unidet.roi_align(
-        [feature.to(kind) for feature in features],
+        features,
         _tensor(boxes, first, kind),
         _numbers(indices, first),
         None if levels is None else _numbers(levels, first),
@@ -77,7 +80,7 @@ def _roi_align(
         options.sampling_ratio,
         options.aligned,
     )
-    return cells.to(first.dtype)
+    return cells.to(given)
 
 
 @torch.compiler.assume_constant_result
@@ -111,6 +114,9 @@ def _host(value: Tensor | np.ndarray) -> np.ndarray:
 
 def _on_gpu(vendor, features, boxes, indices, levels, options: kernels_roi.Options) -> Tensor:
     first = features[0]
+    # Its kernel reads whatever lies there for an image that is not.
+    host = (None if value is None else _host(value) for value in (boxes, indices, levels))
+    kernels_roi.host_regions(*host, len(first), len(features), "float64")
     regions = torch.cat(
         [_numbers(indices, first)[:, None].to(first.dtype), _tensor(boxes, first, first.dtype)], 1
     )

@@ -133,6 +133,23 @@ def test_nvcc_without_a_gpu_is_left_alone(monkeypatch):
     assert os.environ["nvcc_path"] == ""  # noqa: SIM112
 
 
+@pytest.mark.parametrize(
+    ("record", "version"),
+    [('{"cuda": {"version": "13.0.88"}}', 13), ('{"cuda": {"version": "x"}}', None), ("[]", None)],
+)
+def test_a_toolkit_too_new_for_jittor_is_left_alone(monkeypatch, tmp_path, record, version):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.touch()
+    (tmp_path / "version.json").write_text(record)
+    monkeypatch.delenv(environment.CUDA_VARIABLE, raising=False)
+    monkeypatch.setattr(environment.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setattr(environment.shutil, "which", lambda name: str(nvcc))
+    monkeypatch.setattr(environment, "_loads", lambda name, candidates: True)
+    assert environment.cuda_version() == version
+    assert environment.cuda_usable() == (version is None)
+
+
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_cuda_can_be_forced(monkeypatch, value):
     monkeypatch.setenv(environment.CUDA_VARIABLE, value)

@@ -233,6 +233,7 @@ def test_no_boxes_and_no_images(backend: str) -> None:
     assert ops.shape(got) == (0, 3, 2, 2)
 
 
+@pytest.mark.cpu
 def test_without_the_library_the_composite_form_takes_over(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from tests.kernels.test_roi_align import HEIGHT, SCALE, WIDTH, compiled, regions
 from unidet.backends import ops
 from unidet.backends.torch import roi_align as module
 
-pytestmark = [compiled, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [compiled, pytest.mark.cpu, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 LAST = torch.channels_last
 

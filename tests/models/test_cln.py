@@ -226,6 +226,7 @@ def _without_rows(goals: Any) -> Any:
     return type(goals)(**{name: value[:0] for name, value in vars(goals).items()})
 
 
+@pytest.mark.cpu
 def test_labels_are_ignored(backend: str) -> None:
     """Whatever is annotated is an object, of data sets of any classes."""
     model = tiny(backend)

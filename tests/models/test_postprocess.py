@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from unidet.backends import ops
 from unidet.models.box_coder import BoxCoder
 from unidet.models.boxes import clip_boxes
-from unidet.models.postprocess import PostProcess
+from unidet.models.postprocess import PostProcess, worth_copying
 
 ANCHORS = np.array(
     [(0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60), (90, 90, 110, 110)], np.float32
@@ -90,3 +91,29 @@ def test_no_candidates_and_broken_numbers() -> None:
     for value in (-20.0, np.nan):
         found = post(np.full((4, 2), value, np.float32), DELTAS, LEVELS, **SIZES)
         assert len(found) == 0 and found.boxes_xyxy.shape == (0, 4)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.65, 0.99])
+def test_what_is_worth_copying_gives_the_same_detections(backend: str, threshold: float) -> None:
+    """The form for GPUs; a NaN hides no other class of its anchor."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 2, (60, 3)).astype(np.float32)
+    logits[5] = (np.nan, 3, -9)
+    deltas = rng.normal(0, 0.3, (60, 4)).astype(np.float32)
+    corners = rng.uniform(0, 80, (60, 2))
+    anchors = np.concatenate([corners, corners + 20], 1).astype(np.float32)
+    levels = [anchors[:40], anchors[40:40], anchors[40:]]
+    post = PostProcess(BoxCoder(), score_threshold=threshold, pre_nms=15)
+    want = post(logits, deltas, levels, **SIZES)
+    native = [ops.asarray(array, backend=backend) for array in (logits, deltas)]
+    rows, moves, left = worth_copying(*native, levels, threshold)
+    assert len(rows) == len(moves) == sum(map(len, left))
+    assert len(rows) == (np.nan_to_num(logits, nan=-99) > post_logit(threshold)).any(1).sum()
+    found = post(rows, moves, left, **SIZES)
+    np.testing.assert_array_equal(found.boxes_xyxy, want.boxes_xyxy)
+    np.testing.assert_array_equal(found.scores, want.scores)
+    np.testing.assert_array_equal(found.labels, want.labels)
+
+
+def post_logit(probability: float) -> float:
+    return float(logit(np.array(probability))) if probability else -np.inf

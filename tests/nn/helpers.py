@@ -14,13 +14,13 @@ def tensor(backend: str, array: np.ndarray) -> Any:
     if backend == "torch":
         import torch
 
-        return torch.from_numpy(np.array(array))
+        return torch.tensor(np.array(array))
     return registry.implementation("jittor", "module").as_var(np.asarray(array))
 
 
 def host(value: Any) -> np.ndarray:
     """The values of a native tensor."""
-    return np.array(value.detach().numpy() if hasattr(value, "detach_") else value.numpy())
+    return np.array(value.detach().cpu().numpy() if hasattr(value, "detach_") else value.numpy())
 
 
 def backward(backend: str, output: Any, inputs: list[Any], weights: np.ndarray) -> list[np.ndarray]:

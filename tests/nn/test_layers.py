@@ -233,6 +233,14 @@ def test_embedding_agrees_with_torch():
     assert not results["jittor"][0][0, 1].any() and not results["jittor"][1][4].any()
 
 
+def test_group_norm_of_one_value_is_the_bias(backend):
+    """One channel a group on a map of one pixel; torch's own layer raises."""
+    model = nn.GroupNorm(6, 6, backend=backend)
+    scramble(model)
+    found = host(model(tensor(backend, draw(1, 6, 1, 1))))
+    np.testing.assert_allclose(found.ravel(), nn.state_arrays(model)["bias"], atol=1e-4)
+
+
 def test_dropout(backend):
     from unidet.backends import random
 
@@ -248,6 +256,7 @@ def test_dropout(backend):
     np.testing.assert_array_equal(host(model.eval()(x)), 1)
 
 
+@pytest.mark.cpu
 def test_products_on_torch_equal_its_convolution() -> None:
     import torch
 
@@ -260,7 +269,7 @@ def test_products_on_torch_equal_its_convolution() -> None:
             (layer, found),
             (lambda x, layer=layer: torch.conv2d(x, layer.weight, layer.bias), expected),
         ):
-            x = torch.from_numpy(image).requires_grad_()
+            x = tensor("torch", image).requires_grad_()
             y = form(x)
             parameters = [p for p in (layer.weight, layer.bias) if p is not None]
             # All above 0, so that no sum cancels.

@@ -215,7 +215,7 @@ def test_torch_compile_takes_the_whole_model(image):
     torch = pytest.importorskip("torch")
     model = Derived(backend="torch").eval()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    x = torch.from_numpy(image)
+    x = tensor("torch", image)
     torch.testing.assert_close(compiled(x), model(x))
 
 
@@ -237,11 +237,14 @@ def test_modules_before_the_constructor_are_refused(backend):
         Early(backend=backend)
 
 
+@pytest.mark.cpu
 def test_torch_infers_channels_last_and_trains_precisely():
     torch = pytest.importorskip("torch")
     with registry.use("torch"):
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
-    images = torch.from_numpy(np.random.default_rng(0).normal(3, 1, (4, 3, 99, 99))).float()
+    images = tensor(
+        "torch", np.random.default_rng(0).normal(3, 1, (4, 3, 99, 99)).astype(np.float32)
+    )
     model.eval()
     with torch.no_grad():
         assert model(images).is_contiguous(memory_format=torch.channels_last)

@@ -196,6 +196,7 @@ def test_negative_indices_keep_their_gradient(backend: str) -> None:
     assert _values(ops.index_put(x, _tensor([-1], backend, "int64"), 7.0)) == [0, 0, 7]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("index", [3, -4, 10**6])
 def test_missing_indices_raise(backend: str, index: int) -> None:
     x = ops.zeros((3, 2), backend=backend)

@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
         "--backends",
         default="torch,jittor",
         metavar="A,B",
-        help="reference and candidate (default: torch,jittor)",
+        help="reference and candidate; torch:cuda is PyTorch on the GPU (default: torch,jittor)",
     )
     parser.add_argument(
         "--seed",
@@ -48,6 +48,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--check", metavar="F", help="run one side against this .npz")
     parser.add_argument(
         "--backend", choices=("torch", "jittor"), help="framework for --record and --check"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where --record and --check compute (default: cpu)",
     )
 
 
@@ -77,14 +83,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _certificate(args: argparse.Namespace) -> Any:
     from unidet import parity
+    from unidet.backends import resolve
 
     config, arrays = _model(args.model)
     gradients = not args.no_gradients
+    side = f"{resolve(args.backend)}:{args.device}" if args.check or args.record else None
     if args.check:
-        model = parity.build(config, arrays, args.backend, seed=args.seed)
+        model = parity.build(config, arrays, side, seed=args.seed)
         return parity.check(model, args.check)
     if args.record:
-        model = parity.build(config, arrays, args.backend, seed=args.seed)
+        model = parity.build(config, arrays, side, seed=args.seed)
         batch = _batch(args, model) or parity.fixed_batch(model, seed=args.seed)
         parity.record(model, batch, args.record, config=config, gradients=gradients)
         print(args.record)

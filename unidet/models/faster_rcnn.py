@@ -161,9 +161,11 @@ class FasterRCNN(FastRCNN):
             ``rpn`` (``RPNTargets``) and ``roi`` (``RoITargets``), arrays alone, so that they may
             be handed to a model on the other framework.
         """
+        # Anchors wait for no answer, so a GPU works on meanwhile.
+        anchors = self.assign_anchors(outputs, targets)
         if "proposals" not in outputs:
             outputs = {**outputs, "proposals": self.propose(outputs, train=True)[0]}
-        return {"rpn": self.assign_anchors(outputs, targets), **super().assign(outputs, targets)}
+        return {"rpn": anchors, **super().assign(outputs, targets)}
 
     def losses(
         self,

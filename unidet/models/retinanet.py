@@ -16,7 +16,7 @@ from unidet.models.box_coder import BoxCoder
 from unidet.models.fpn import FPN
 from unidet.models.initialization import convolution_shapes
 from unidet.models.matcher import Matcher
-from unidet.models.postprocess import PostProcess
+from unidet.models.postprocess import PostProcess, worth_copying
 from unidet.models.regression import regression_loss
 from unidet.models.resnet import ResNet
 from unidet.models.retinanet_config import RetinaNetConfig
@@ -217,17 +217,21 @@ class RetinaNet(nn.Module):
         """
         padded_size, level_shapes = outputs["layout"]
         anchors = self.anchors(padded_size, level_shapes)
-        logits = ops.to_numpy(outputs["cls_logits"])
-        deltas = ops.to_numpy(outputs["box_deltas"])
+        logits, deltas = outputs["cls_logits"], outputs["box_deltas"]
+        if nn.device_of(self) == "cuda":
+            threshold = self.postprocess.score_threshold
+            answers = [
+                worth_copying(logits[i], deltas[i], anchors, threshold) for i in range(len(batch))
+            ]
+        else:
+            answers = [(*one, anchors) for one in zip(ops.to_numpy(logits), ops.to_numpy(deltas))]
         return [
             self.postprocess(
-                logits[i],
-                deltas[i],
-                anchors,
+                *answer,
                 image_size=batch.image_sizes[i],
                 padded_size=padded_size,
                 scale=batch.scales[i],
                 class_names=self.class_names,
             )
-            for i in range(len(logits))
+            for i, answer in enumerate(answers)
         ]
