@@ -12,11 +12,13 @@ import pytest
 
 from tests.convert.detr_files import CONFIG, SMALL, huggingface_folder, native, published
 from tests.convert.helpers import hollow, same, save_as_torch_does
-from unidet.checkpoint import load_checkpoint
+from unidet.backends import available
+from unidet.checkpoint import load_checkpoint, save_checkpoint
 from unidet.cli.main import main
 from unidet.errors import UserError
 from unidet.importing import export_checkpoint, import_checkpoint, model_and_weights, read_published
 from unidet.inspection import inspect_checkpoint
+from unidet.models import create_model
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
@@ -221,6 +223,29 @@ def test_dilation_is_in_the_args(tmp_path: Path) -> None:
     asked = read_published(tmp_path / "a.pth", family="facebook_detr")
     assert asked.checkpoint.model["name"] == "detr_r50"
     assert any("suspicious: facebook_detr was asked for" in n for n in asked.report.notes)
+
+
+@pytest.mark.parametrize("family", ["facebook_detr", "facebook_detr_dc5", "huggingface_detr"])
+def test_what_nobody_else_dilates_is_not_written(tmp_path: Path, family: str) -> None:
+    model = create_model("detr_r18_dc5", backend=available()[0], seed=None, num_queries=5)
+    save_checkpoint(tmp_path / "a.safetensors", model)
+    target = tmp_path / "out" / "model.safetensors"
+    target.parent.mkdir()
+    with pytest.raises((CheckpointError, UserError), match=r"50 layers or more|detr_r18_dc5"):
+        export_checkpoint(tmp_path / "a.safetensors", target, family=family)
+    assert not list(target.parent.iterdir())
+
+
+def test_transformers_own_backbone_does_not_dilate(tmp_path: Path) -> None:
+    write_torch(tmp_path / "a.pth", {"model": published("facebook_detr", native(DEEP))})
+    import_checkpoint(tmp_path / "a.pth", tmp_path / "a.safetensors", family="facebook_detr_dc5")
+    (tmp_path / "hf").mkdir()
+    target = tmp_path / "hf/model.safetensors"
+    with pytest.raises(CheckpointError, match="does not dilate"):
+        export_checkpoint(
+            tmp_path / "a.safetensors", target, family="huggingface_detr", form="file_resnet"
+        )
+    assert not list(target.parent.iterdir())
 
 
 def test_facebooks_file_becomes_a_folder_of_hugging_face(tmp_path: Path) -> None:

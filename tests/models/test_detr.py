@@ -208,12 +208,22 @@ def test_one_layer_without_auxiliary_losses(backend: str) -> None:
         )
 
 
-def test_the_last_stage_may_dilate(backend: str) -> None:
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_last_stage_may_dilate(backend: str, depth: int) -> None:
     image = ops.asarray(batch(GOALS[0]).images, backend=backend)
-    plain, dilated = (tiny(backend, name).backbone(image) for name in ("detr_r50", "detr_r50_dc5"))
+    names = (f"detr_r{depth}", f"detr_r{depth}_dc5")
+    plain, dilated = (tiny(backend, name).backbone(image) for name in names)
     assert ops.shape(plain[-1])[2:] == (2, 3)
     assert ops.shape(dilated[-1])[2:] == (4, 6)
-    assert tiny(backend, "detr_r50_dc5").config["name"] == "detr_r50_dc5"
+    model = tiny(backend, names[1])
+    assert model.config["name"] == names[1]
+    found = [
+        module.dilation
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and "layer4" in name and module.kernel_size == (3, 3)
+    ]
+    # Two in the first basic block, one in the first bottleneck; the first block does not dilate.
+    assert found == [(1, 1)] * {18: 2, 50: 1}[depth] + [(2, 2)] * 2
 
 
 def test_detections_are_in_pixels_of_the_original(backend: str) -> None:

@@ -111,8 +111,7 @@ def _detrs() -> dict[str, ModelSpec]:
     for dialect, arguments in DETR_DIALECTS.items():
         suffix = "" if dialect == "default" else f"_{dialect}"
         for depth in (18, 34, 50, 101):
-            # torchvision's basic blocks do not dilate.
-            for dilation in (False, True) if depth >= 50 else (False,):
+            for dilation in (False, True):
                 name = f"detr_r{depth}{'_dc5' if dilation else ''}{suffix}"
                 defaults = {**arguments, "depth": depth, "dilation": dilation}
                 specs[name] = ModelSpec(DETR, defaults, accepts)

@@ -28,12 +28,19 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     def __init__(
-        self, inplanes: int, planes: int, stride: int, norm: NormFactory, stride_in_1x1: bool
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int,
+        norm: NormFactory,
+        stride_in_1x1: bool,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride=stride, padding=1, bias=False)
+        wide = {"padding": dilation, "dilation": dilation, "bias": False}
+        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride=stride, **wide)
         self.bn1 = norm(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, **wide)
         self.bn2 = norm(planes)
         self.downsample = _shortcut(inplanes, planes, stride, norm)
 
@@ -116,8 +123,7 @@ def make_stage(
         stage: 0 to 3.
         norm: makes norm layers.
         stride_in_1x1: see :class:`ResNet`.
-        dilate: the stage does not stride; all its blocks but the first dilate by 2. Only for
-            bottlenecks.
+        dilate: the stage does not stride; all its blocks but the first dilate by 2.
 
     Returns:
         The stage and the channels of its output.
@@ -151,8 +157,7 @@ class ResNet(nn.Module):
         stride_in_1x1: bottlenecks stride in their first convolution (MSRA, detectron2).
         frozen_stages: -1 trains everything, 0 freezes the stem, 1 the stem and layer1, and so on.
         stages: how many of the four stages there are (3: the extractor ends with C4).
-        dilate_last: layer4 keeps the resolution of layer3 and dilates instead (DC5); for
-            bottlenecks, 50 layers or more.
+        dilate_last: layer4 keeps the resolution of layer3 and dilates instead (DC5).
 
     Raises:
         ValueError: an unknown depth or norm.
@@ -178,10 +183,10 @@ class ResNet(nn.Module):
             )
         if not 1 <= stages <= 4:
             raise ValueError(f"Invalid value for `stages`. Expected 1 to 4. Received {stages}.")
-        if dilate_last and (depth < 50 or stages < 4):
+        if dilate_last and stages < 4:
             raise ValueError(
-                "Invalid value for `dilate_last`. Expected False below 50 layers or without the "
-                "last stage. Received True."
+                "Invalid value for `dilate_last`. Expected False without the last stage. "
+                "Received True."
             )
         if not -1 <= frozen_stages <= stages:
             raise ValueError(

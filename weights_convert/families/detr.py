@@ -38,7 +38,7 @@ class DETRNetwork:
         """What a state like ``shapes`` should hold."""
         net = infer_detr(shapes)
         if self.ending == DC5:
-            require_dilatable(net)
+            require_dilatable(net.depth)
         usual = DETRShape(net.depth, net.num_classes)
         arguments: dict[str, Any] = {"num_classes": net.num_classes}
         for name in _SIZES:

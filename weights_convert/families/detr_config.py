@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import CheckpointError
 from .detr_settings import HUGGINGFACE, HUGGINGFACE_FIXED
+from .detr_shapes import require_dilatable
 
 #: What transformers does by itself, and what stands for it here.
 _IMPLIED: dict[str, Any] = {
@@ -71,6 +73,13 @@ def _backbone(name: str, own: bool) -> dict[str, Any]:
     """How transformers makes the backbone, without fetching weights for it."""
     found = re.match(r"detr_r(\d+)(_dc5)?", name)
     depth, dilated = (int(found[1]), bool(found[2])) if found else (50, False)
+    if dilated:
+        require_dilatable(depth)
+        if own:
+            raise CheckpointError(
+                "Invalid form for a dilated last stage (DC5). Expected one with timm's backbone "
+                "(file or memory). Received one with transformers' own, which does not dilate."
+            )
     if own:
         return {"use_timm_backbone": False, "backbone_config": _own_resnet(depth)}
     return {

@@ -131,7 +131,7 @@ def huggingface_told(extras: Mapping[str, Any], expected: Expected, source: str)
     dilated = reader.flag("dilation") or _dilated(backbone) or _dilated(config)
     if not dilated:
         return Told(arguments, tuple(remarks))
-    require_dilatable(net)
+    require_dilatable(net.depth)
     name = expected.name.replace(f"_r{net.depth}", f"_r{net.depth}{DC5}")
     return Told(arguments, tuple(remarks), name)
 

@@ -80,12 +80,12 @@ def infer_detr(shapes: Mapping[str, Shape]) -> DETRShape:
     )
 
 
-def require_dilatable(net: DETRShape) -> None:
-    """Raises ``CheckpointError`` where the last stage cannot be dilated (DC5)."""
-    if net.depth < 50:
+def require_dilatable(depth: int) -> None:
+    """Raises ``CheckpointError`` where nobody else dilates the last stage (DC5) of a ResNet."""
+    if depth < 50:
         raise CheckpointError(
             "Invalid DETR with a dilated last stage (DC5). Expected a ResNet of 50 layers or more. "
-            f"Received one of {net.depth}."
+            f"Received one of {depth}."
         )
 
 
