@@ -72,7 +72,9 @@ def load() -> ModuleType:
         with _config_restored():
             importlib.import_module("jittor_utils")
         with _announced():
-            return _import_jittor()
+            module = _import_jittor()
+    importlib.import_module("unidet.backends.jittor.compiling").prepare(module)
+    return module
 
 
 def prepare() -> None:

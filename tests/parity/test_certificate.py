@@ -221,3 +221,17 @@ def test_command_records_and_checks(tmp_path: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "FAIL" in printed
     assert "first layer that departs: neck.lateral.0" in printed
+
+
+@pytest.mark.parametrize("side", ["torch:gpu", "jittor:0"])
+def test_devices_that_do_not_exist_are_named(side: str) -> None:
+    with pytest.raises(ValueError, match=f"backends.*{side!r}"):
+        build(CONFIG, None, side)
+
+
+def test_a_missing_gpu_is_said(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if backend == "torch" and __import__("torch").cuda.is_available():
+        pytest.skip("there is one")
+    words = ["parity", "retinanet_r18_fpn", "--no-gradients", "--backends", f"{backend}:cuda,torch"]
+    assert main(words) == 2
+    assert "Expected 'cpu'" in capsys.readouterr().err
