@@ -229,3 +229,19 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     runs = [_run(tmp_path / side / "run", [1.0], [0.5]) for side in ("x", "y")]
     names = [row.name for row in compare_runs(runs).rows]
     assert names == [str(run) for run in runs]
+
+
+def test_runs_that_agree_lie_together() -> None:
+    from matplotlib.figure import Figure
+
+    from unidet.visualization.curves import _widen
+
+    axis = Figure().add_subplot()
+    axis.plot([10, 10], [0.283, 0.286])
+    _widen(axis)
+    low, high = axis.get_ylim()
+    assert low < 0.28 and high > 0.29
+    axis.plot([10, 10], [0.1, 0.5])
+    before = axis.get_ylim()
+    _widen(axis)
+    assert axis.get_ylim() == before

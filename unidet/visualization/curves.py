@@ -129,8 +129,19 @@ def plot_runs(
                 axis.plot(
                     *run.evaluation[title], color=colour, marker="o", markersize=4, label=name
                 )
+        if title != "loss":
+            _widen(axis)
         finish(axis, title, legend=True, last=_last_step(runs))
     return save_figure(figure, Path(out))
+
+
+def _widen(axis: Axes) -> None:
+    """Lets runs that agree to a percent lie together, and not at both ends of the panel."""
+    low, high = axis.get_ylim()
+    least = 0.1 * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        axis.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def _shared_metric(runs: Sequence[RunMetrics], metric: str | None) -> str | None:
