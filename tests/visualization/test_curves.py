@@ -241,6 +241,7 @@ def test_runs_that_agree_lie_together() -> None:
     _widen(axis)
     low, high = axis.get_ylim()
     assert low < 0.28 and high > 0.29
+    axis = Figure().add_subplot()
     axis.plot([10, 10], [0.1, 0.5])
     before = axis.get_ylim()
     _widen(axis)
