@@ -19,11 +19,15 @@ from tests.cli.test_train_command import TINY
 from unidet.sweeps.child import run_command
 
 RUN = "lr=0.001,seed=3407"
+#: Two steps each: enough that a signal finds the run at work on a busy machine, too.
+EPOCHS = 12
 
 
 def sweep(folder: Path) -> subprocess.Popen[str]:
     words = ["tiny.yaml", "--grid", "optimizer.lr=1e-3", "--work-dir", "sweep", "--quiet"]
-    words += ["--backend", "torch", "--set", "train.checkpoint_every=1", "--set", "train.epochs=4"]
+    words += ["--backend", "torch", "--set", "train.checkpoint_every=1"]
+    words += ["--set", f"train.epochs={EPOCHS}"]
+    words += ["--set", f"train.eval_every={EPOCHS}"]
     return subprocess.Popen(
         [sys.executable, "-m", "unidet", "sweep", *words],
         cwd=folder,
@@ -86,7 +90,7 @@ def test_a_child_ends_with_its_sweep_and_the_run_goes_on(tmp_path: Path) -> None
     assert process.returncode == 0, out
     assert "goes on, interrupted" in out and "done in" in out
     log = (root / RUN / "log.txt").read_text()
-    assert log.count("written on torch") == 2 and saved(root) == 8
+    assert log.count("written on torch") == 2 and saved(root) == 2 * EPOCHS
 
 
 def test_a_second_sweep_in_the_same_folder_is_refused(tmp_path: Path) -> None:
