@@ -1,8 +1,9 @@
 """Models on a GPU: unidet on PyTorch beside torchvision and Hugging Face's transformers.
 
-Both sides get the same weights, images and objects, in one process and by turns; a ratio is the
-median of the ratios of single rounds. Inference goes from images on the host to detections,
-training to new weights. Needs a GPU, torchvision and transformers.
+Both sides get the same images and objects, those of torchvision the same weights, too, in one
+process and by turns; a ratio is the median of the ratios of single rounds. Inference goes from
+images on the host to detections (to logits in transformers), training to new weights. Needs a GPU,
+torchvision and transformers.
 
     python benchmarks/gpu.py --size 800 1216 --batch 2 --rounds 15
 """
@@ -11,22 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sides import Step, measure, report, targets
+from sides import Step, measure, report, targets, torch_step, unidet_step
 
 import unidet
-from unidet.backends import nn, ops, optim, random
+from unidet.backends import nn
 from unidet.models.boxes import to_centres
 from unidet.models.calling import outputs_of
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
-
-RATE = 1e-6
 
 
 def spread(net: torch.nn.Module) -> torch.nn.Module:
@@ -50,41 +48,14 @@ def twin(net: torch.nn.Module, **changes: Any) -> Any:
 
 
 def ours(model: Any, batch: Batch, train: bool) -> Step:
-    optimizer = optim.create("sgd", model, lr=RATE, momentum=0.9) if train else None
-    model.train(train)
-
-    def step() -> float:
-        if optimizer is None:
-            with ops.no_grad():
-                return float(len(model.predict(outputs_of(model, batch), batch)[0]))
-        with random.at(0, "step", 0):
-            total = sum(model.losses(outputs_of(model, batch), batch.targets).values())
-        optimizer.zero_grad()
-        optimizer.backward(total)
-        optimizer.step()
-        return float(ops.item(total))
-
-    return step
-
-
-def theirs(
-    net: torch.nn.Module, found: Callable[[], float], loss: Callable[[], torch.Tensor], train: bool
-) -> Step:
-    net.train(train)
-    trained = [value for value in net.parameters() if value.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=RATE, momentum=0.9)
-
-    def step() -> float:
-        if not train:
-            with torch.no_grad():
-                return found()
-        total = loss()
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        return total.item()
-
-    return step
+    """One step of unidet, from images on the host to detections or new weights."""
+    return unidet_step(
+        model,
+        lambda: outputs_of(model, batch),
+        list(batch.targets),
+        train,
+        lambda outputs: float(len(model.predict(outputs, batch)[0])),
+    )
 
 
 def torchvision_peer(name: str, batch: Batch, train: bool) -> tuple[Step, Any]:
@@ -126,7 +97,7 @@ def torchvision_peer(name: str, batch: Batch, train: bool) -> tuple[Step, Any]:
         }
         for goal in batch.targets
     ]
-    return theirs(
+    return torch_step(
         net,
         lambda: float(len(net(images())[0]["boxes"].cpu())),
         lambda: sum(net(images(), goals).values()),  # type: ignore[arg-type, return-value]
@@ -161,7 +132,7 @@ def transformers_peer(batch: Batch, train: bool) -> tuple[Step, Any]:
         }
         for goal in batch.targets
     ]
-    return theirs(
+    return torch_step(
         net,
         lambda: float(net(torch.from_numpy(batch.images).cuda()).logits.ravel()[0]),
         lambda: net(torch.from_numpy(batch.images).cuda(), labels=labels).loss,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import glob
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -35,7 +36,10 @@ def scripts() -> list[str]:
 
 def runnable(name: str) -> bool:
     """Whether this machine has what the benchmark needs."""
-    return name != "gpu" or bool(glob.glob("/dev/nvidia[0-9]*"))
+    if name != "gpu":
+        return True
+    peer = importlib.util.find_spec("torchvision") is not None
+    return peer and bool(glob.glob("/dev/nvidia[0-9]*"))
 
 
 def machine() -> str:

@@ -26,19 +26,23 @@ def targets(rng: np.random.Generator, count: int, height: int, width: int) -> li
     return found
 
 
-def neutral(model: Any, images: np.ndarray, goals: list[Targets], train: bool) -> Step:
-    """One step of unidet, from images on the host to logits or new weights."""
-    like = next(iter(nn.parameters(model).values()))
+def unidet_step(
+    model: Any,
+    outputs: Callable[[], dict[str, Any]],
+    goals: list[Targets],
+    train: bool,
+    answer: Callable[[dict[str, Any]], float],
+) -> Step:
+    """One step of unidet, from ``outputs`` to ``answer`` or to new weights."""
     optimizer = optim.create("sgd", model, lr=1e-6, momentum=0.9) if train else None
     model.train(train)
 
     def step() -> float:
-        x = ops.asarray(images, like=like)
         if optimizer is None:
             with ops.no_grad():
-                return float(ops.to_numpy(model(x)["cls_logits"]).ravel()[0])
+                return answer(outputs())
         with random.at(0, "step", 0):
-            total, *others = model.losses(model(x), goals).values()
+            total, *others = model.losses(outputs(), goals).values()
         for value in others:
             total = total + value
         optimizer.zero_grad()
@@ -49,6 +53,39 @@ def neutral(model: Any, images: np.ndarray, goals: list[Targets], train: bool) -
     return step
 
 
+def torch_step(
+    net: torch.nn.Module, answer: Callable[[], float], loss: Callable[[], torch.Tensor], train: bool
+) -> Step:
+    """The same step in plain torch."""
+    net.train(train)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-6, momentum=0.9)
+
+    def step() -> float:
+        if not train:
+            with torch.no_grad():
+                return answer()
+        total = loss()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        return total.item()
+
+    return step
+
+
+def neutral(model: Any, images: np.ndarray, goals: list[Targets], train: bool) -> Step:
+    """One step of unidet, from images on the host to logits or new weights."""
+    like = next(iter(nn.parameters(model).values()))
+    return unidet_step(
+        model,
+        lambda: model(ops.asarray(images, like=like)),
+        goals,
+        train,
+        lambda outputs: float(ops.to_numpy(outputs["cls_logits"]).ravel()[0]),
+    )
+
+
 def by_hand(
     net: torch.nn.Module,
     images: np.ndarray,
@@ -57,22 +94,12 @@ def by_hand(
     train: bool,
 ) -> Step:
     """The same step in plain torch."""
-    net.train(train)
-    trained = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=1e-6, momentum=0.9)
-
-    def step() -> float:
-        x = torch.from_numpy(images)
-        if not train:
-            with torch.no_grad():
-                return float(logits(x).ravel()[0])
-        total = loss(x)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        return total.item()
-
-    return step
+    return torch_step(
+        net,
+        lambda: float(logits(torch.from_numpy(images)).ravel()[0]),
+        lambda: loss(torch.from_numpy(images)),
+        train,
+    )
 
 
 def load(net: torch.nn.Module, model: Any) -> None:

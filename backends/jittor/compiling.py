@@ -44,8 +44,8 @@ exec "$compiler" "$@"
 def prepare(jittor: ModuleType) -> None:
     """Points a loaded Jittor at the compiled headers and past its Python process.
 
-    Leaves everything as it is where the compiler is not GCC, where kernels go to CUDA, and where
-    the headers do not compile.
+    Leaves everything as it is where the compiler is not GCC and where kernels go to CUDA. Headers
+    that do not compile are not asked for.
     """
     # Not above: that module imports Jittor through this one.
     from unidet.backends.jittor.environment import locked

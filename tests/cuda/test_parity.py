@@ -10,8 +10,6 @@ import pytest
 from tests.models.test_detr import TINY
 from tests.parity import test_certificate, test_two_stage, test_unidetector
 from unidet.backends import nn, ops, optim, random
-from unidet.errors import UserError
-from unidet.models import create_model
 from unidet.models.calling import outputs_of
 from unidet.parity import build, certify, fixed_batch
 
@@ -76,21 +74,10 @@ def test_twenty_steps_agree(kind: str, optimizer: str) -> None:
 
 def test_convolutions_are_exact_on_the_gpu() -> None:
     """With TF32, PyTorch's default, this departs by 1e-3."""
-    model = create_model("retinanet_r18_fpn", backend="torch", num_classes=3)
+    config = {"name": "retinanet_r18_fpn", "arguments": {"num_classes": 3}}
     x = np.random.default_rng(0).normal(size=(1, 3, 256, 320)).astype(np.float32)
     cpu, gpu = (
-        ops.to_numpy(side(ops.asarray(x, like=next(side.parameters())))["cls_logits"])
-        for side in (model, nn.to_device(create_copy(model), "cuda"))
+        ops.to_numpy(model(ops.asarray(x, like=next(model.parameters())))["cls_logits"])
+        for model in (build(config, None, side) for side in ("torch", "torch:cuda"))
     )
     assert np.abs(cpu - gpu).max() <= 1e-4
-
-
-def create_copy(model: Any) -> Any:
-    other = create_model("retinanet_r18_fpn", backend="torch", num_classes=3, seed=None)
-    nn.load_arrays(other, nn.state_arrays(model))
-    return other
-
-
-def test_an_unknown_device_is_named() -> None:
-    with pytest.raises((ValueError, UserError), match="gpu"):
-        build(CONFIGS["retinanet"], None, "torch:gpu")

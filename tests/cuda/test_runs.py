@@ -1,4 +1,4 @@
-"""The commands on the GPU: train, resume on the CPU and back, evaluate, predict, embed."""
+"""The commands on the GPU: train, go on on the CPU, evaluate on both."""
 
 from __future__ import annotations
 
