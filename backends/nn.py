@@ -63,6 +63,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "StateMismatchError",
+    "compiled",
     "freeze",
     "initial_seed",
     "initialize",
@@ -70,6 +71,7 @@ __all__ = [
     "parameters",
     "shapes",
     "state_arrays",
+    "synchronise_norms",
     "device_of",
     "to_device",
     "trainable",
@@ -224,6 +226,28 @@ def load_arrays(model: Any, arrays: Mapping[str, np.ndarray], strict: bool = Tru
 def to_device(model: Any, device: str) -> Any:
     """Moves ``model`` to ``"cpu"`` or ``"cuda"`` and returns it."""
     return _of(model).to_device(model, device)
+
+
+def synchronise_norms(model: Any) -> Any:
+    """Makes batch normalization of ``model`` take its statistics over the images of all ranks.
+
+    It matters in training alone, and where there are several ranks. Returns ``model``.
+    """
+    for _, module in model.named_modules():
+        if isinstance(module, BatchNorm2d):
+            module.synchronised = True
+    return model
+
+
+def compiled(model: Any) -> Any:
+    """``model`` as a callable that PyTorch compiles at its first call, for each form of input.
+
+    Weights, losses and everything else stay those of ``model``.
+
+    Raises:
+        ValueError: the model is not PyTorch's.
+    """
+    return _of(model).compiled(model)
 
 
 def device_of(model: Any) -> str:

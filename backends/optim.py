@@ -66,6 +66,40 @@ class Optimizer(abc.ABC):
         """Adds the gradients of the scalar ``loss`` to those of earlier calls."""
 
     @abc.abstractmethod
+    def average_gradients(self) -> None:
+        """Averages the gradients over all ranks, unless backward passes have done so.
+
+        A parameter that the losses of some ranks do not reach has gradient 0 there; one that they
+        reach nowhere has none.
+        """
+
+    def scale_losses(self, device: str) -> None:
+        """From now on multiplies losses, so that gradients in half precision do not vanish.
+
+        The factor doubles every 2000 steps. A step whose gradients are not finite is left out, and
+        halves it.
+
+        Raises:
+            ValueError: the backend cannot do so.
+        """
+        raise ValueError("Invalid value for `train.amp`. Expected off. Received 'fp16'.")
+
+    def unscale(self) -> None:  # noqa: B027 (nothing to do without scaling)
+        """Divides the gradients by the factor of :meth:`scale_losses`, once in a step."""
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor of :meth:`scale_losses`; 1 without it."""
+        return 1.0
+
+    def scaling(self) -> dict[str, float]:
+        """State of :meth:`scale_losses`; empty without it."""
+        return {}
+
+    def restore_scaling(self, state: Mapping[str, float]) -> None:  # noqa: B027
+        """Goes on from :meth:`scaling`, where losses are scaled; ``{}`` changes nothing."""
+
+    @abc.abstractmethod
     def gradients(self) -> dict[str, Any]:
         """Accumulated gradients by parameter name, of those parameters that have one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,6 +216,22 @@ class Targets:
         return self[~(self.crowd | self.ignore)]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which part of a whole batch a batch is.
+
+    Attributes:
+        first: place of its first image in the whole.
+        whole: images of the whole.
+        stands_in: the whole has too few images for all parts: those here are another part's and
+            do not count.
+    """
+
+    first: int
+    whole: int
+    stands_in: bool = False
+
+
 @dataclass
 class Batch:
     """Images and ground truth of one step.
@@ -229,6 +246,7 @@ class Batch:
         dataset_ids: index of the data set that each image comes from.
         proposals: ``(n, 4)`` or, with scores, ``(n, 5)`` float32 of each image, in pixels of the
             input, best first, for models that classify given boxes; empty where there are none.
+        part: which part of a batch that several ranks share; None for a whole batch.
     """
 
     images: np.ndarray
@@ -239,6 +257,19 @@ class Batch:
     image_ids: Sequence[int] = field(default_factory=list)
     dataset_ids: Sequence[int] = field(default_factory=list)
     proposals: Sequence[np.ndarray] = field(default_factory=list)
+    part: Part | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def padded(self, size: tuple[int, int]) -> Batch:
+        """The same with more zeros at the bottom and right.
+
+        Args:
+            size: ``(H, W)``, no smaller than that of the images.
+        """
+        height, width = self.images.shape[2:]
+        if (height, width) == size:
+            return self
+        more = ((0, 0), (0, 0), (0, size[0] - height), (0, size[1] - width))
+        return dataclasses.replace(self, images=np.pad(self.images, more))

@@ -12,7 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from unidet.backends import distributed, sharing
 from unidet.backends.jittor import jt
+from unidet.backends.jittor import ops_reductions as reductions
+from unidet.backends.jittor.module import as_var
 
 _RECIPE = "unidet_rectified"
 
@@ -200,6 +205,29 @@ def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any
     mean.stop_grad()
     variance.stop_grad()
     return _normalize(x, weight, bias, mean, variance, eps, fixed=False), mean, variance
+
+
+def batch_norm_synchronised(
+    x: Any, weight: Any, bias: Any, eps: float
+) -> tuple[Any, Any, Any, int]:
+    """As :func:`batch_norm_training`, by the statistics of the images of all ranks.
+
+    Returns:
+        Also how many values a channel has.
+    """
+    counts = sharing.weight()
+    count = int(distributed.world().add(x.shape[0] * x.shape[2] * x.shape[3] * counts))
+    # As data, or each size of picture would compile kernels of its own.
+    factors = as_var(np.array([counts, counts / count, 1 / count], np.float32))
+    factors.stop_grad()
+    used, share = factors[0], factors[1]
+    mean = (reductions.sum(x, (0, 2, 3)) * share).mpi_all_reduce("add")
+    centred = x - _column(mean)
+    variance = (reductions.sum(centred * centred, (0, 2, 3)) * used).mpi_all_reduce(
+        "add"
+    ) * factors[2]
+    result = _affine(centred / jt.sqrt(_column(variance) + eps), weight, bias)
+    return result, mean.detach(), variance.detach(), count
 
 
 def batch_norm_inference(

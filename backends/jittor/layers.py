@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from unidet.backends import distributed
 from unidet.backends.jittor import jt
-from unidet.backends.jittor.batch_norm import batch_norm_inference, batch_norm_training, relu
+from unidet.backends.jittor.batch_norm import (
+    batch_norm_inference,
+    batch_norm_synchronised,
+    batch_norm_training,
+    relu,
+)
 from unidet.backends.jittor.conv import conv2d
 from unidet.backends.jittor.module import JittorModule, as_var, parameter
 from unidet.backends.jittor.pooling import max_pool2d
@@ -92,6 +98,9 @@ class _Embedding(JittorModule):
 
 
 class _BatchNorm2d(JittorModule):
+    #: Take statistics over the images of all ranks.
+    synchronised = False
+
     def __init__(
         self,
         num_features: int,
@@ -122,9 +131,15 @@ class _BatchNorm2d(JittorModule):
             return batch_norm_inference(
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.eps
             )
-        result, mean, variance = batch_norm_training(x, self.weight, self.bias, self.eps)
+        count = x.shape[0] * x.shape[2] * x.shape[3]
+        if self.synchronised and self.training and distributed.world().size > 1:
+            result, mean, variance, count = batch_norm_synchronised(
+                x, self.weight, self.bias, self.eps
+            )
+        else:
+            result, mean, variance = batch_norm_training(x, self.weight, self.bias, self.eps)
         if self.training and self.running_mean is not None:
-            self._track(mean, variance, x.shape[0] * x.shape[2] * x.shape[3])
+            self._track(mean, variance, count)
         return result
 
     def _track(self, mean: Any, variance: Any, count: int) -> None:

@@ -95,6 +95,18 @@ def to_device(model: JittorModule, device: str) -> JittorModule:
     return model
 
 
+def compiled(model: JittorModule) -> Any:
+    """Refuses: Jittor compiles by itself.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        "Invalid value for `train.compile`. Expected false, because jittor compiles all by itself. "
+        "Received true. Use backend torch, or train.compile=false."
+    )
+
+
 def device_of(model: JittorModule) -> str:
     """``"cpu"`` or ``"cuda"``: where the process computes."""
     return "cuda" if jt.flags.use_cuda else "cpu"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unidet.backends import distributed
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.module import as_var
 from unidet.backends.optim import STATE, Group, Optimizer
@@ -42,6 +43,30 @@ class JittorOptimizer(Optimizer):
             self._gradients[name] = (flat if before is None else before + flat).stop_grad()
         # Everything the step computed, so that no graph outlives it.
         jt.sync_all()
+
+    def average_gradients(self) -> None:
+        world = distributed.world()
+        if world.size == 1:
+            return
+        names = [name for name, p in self.parameters.items() if not p.is_stop_grad()]
+        reached = world.sum(np.array([name in self._gradients for name in names], np.float64))
+        averaged = {}
+        # The same operations in the same order on all ranks, whatever each has computed.
+        for name, count in zip(names, reached):
+            if count:
+                own = self._gradients.get(name)
+                if own is None:
+                    size = math.prod(self.parameters[name].shape)
+                    own = as_var(np.zeros(size, np.float32))
+                averaged[name] = own.mpi_all_reduce("mean").stop_grad()
+                averaged[name].sync()
+        self._gradients = averaged
+
+    def scale_losses(self, device: str) -> None:
+        raise ValueError(
+            "Invalid value for `train.amp`. Expected off, because jittor has no scaling of losses "
+            f"(asked for on {device}). Received 'fp16'. Use backend torch, or train.amp=off."
+        )
 
     def gradients(self) -> dict[str, Any]:
         parameters = self.parameters

@@ -1,17 +1,17 @@
-"""Mixed precision on Jittor: there is no autocast to bfloat16."""
+"""Mixed precision on Jittor: there is none that training could use."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
 
-def autocast_bf16(device: str) -> AbstractContextManager[None]:
-    """Refuses.
+def autocast(device: str, kind: str) -> AbstractContextManager[None]:
+    """Refuses: Jittor's convolutions on CPUs know float32 alone.
 
     Raises:
         ValueError: always.
     """
     raise ValueError(
-        "Invalid value for `train.amp`. Expected off, because jittor has no autocast to bfloat16 "
-        f"(asked for on {device}). Received 'bf16'. Use backend torch, or train.amp=off."
+        "Invalid value for `train.amp`. Expected off, because jittor has no mixed precision for "
+        f"training (asked for on {device}). Received {kind!r}. Use backend torch, or train.amp=off."
     )

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from unidet.backends import distributed, sharing
 from unidet.backends.torch import ops_network, precision
+from unidet.backends.torch.distributed import batch_statistics
 
 _LAYERS = (
     *("Conv2d", "Linear", "Embedding", "BatchNorm2d", "GroupNorm", "LayerNorm", "ReLU"),
@@ -81,6 +83,34 @@ class _Convolution(_Blank):
         return y.unflatten(2, (height, width))
 
 
+class _BatchNorm(_Torch):
+    """Where ``synchronised`` is set, over the images of all ranks; on CPUs, too."""
+
+    synchronised = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.synchronised and self.training and distributed.world().size > 1):  # type: ignore[attr-defined]
+            return super().forward(x)  # type: ignore[misc]
+        mean, variance, count = batch_statistics(x, sharing.weight())
+        if self.running_mean is not None:  # type: ignore[has-type]
+            self._track(mean.detach(), (variance * count / (count - 1)).detach())
+        scale = torch.rsqrt(variance + self.eps)  # type: ignore[attr-defined]
+        result = (x - mean[:, None, None]) * scale[:, None, None]
+        weight, bias = self.weight, self.bias  # type: ignore[attr-defined]
+        if weight is None:
+            return result
+        return result * weight[:, None, None] + bias[:, None, None]
+
+    @torch.no_grad()
+    def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        self.num_batches_tracked.add_(1)  # type: ignore[attr-defined]
+        share = self.momentum  # type: ignore[attr-defined]
+        if share is None:
+            share = 1 / float(self.num_batches_tracked)  # type: ignore[attr-defined]
+        self.running_mean.lerp_(mean, share)  # type: ignore[attr-defined]
+        self.running_var.lerp_(variance, share)  # type: ignore[attr-defined]
+
+
 class _GroupNorm(_Torch):
     """Also for groups of one value: one channel a group, on a level of one pixel."""
 
@@ -91,6 +121,7 @@ class _GroupNorm(_Torch):
 
 _DRAWN = {
     **{"Conv2d": _Convolution, "Linear": _Blank, "Embedding": _Blank},
+    "BatchNorm2d": _BatchNorm,
     "GroupNorm": _GroupNorm,
 }
 _BASES: dict[str, tuple[type, ...]] = {"Module": (_Torch, torch.nn.Module)}
@@ -164,6 +195,11 @@ def to_device(model: torch.nn.Module, device: str) -> torch.nn.Module:
             )
         precision.use_full_float32()
     return model.to(device)
+
+
+def compiled(model: torch.nn.Module) -> Any:
+    """See :func:`unidet.backends.nn.compiled`."""
+    return torch.compile(model)
 
 
 def device_of(model: torch.nn.Module) -> str:

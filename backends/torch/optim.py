@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from unidet.backends import distributed
 from unidet.backends.optim import STATE, Group, Optimizer
+from unidet.backends.torch.distributed import failures_named
 from unidet.backends.torch.nn import to_array
 
 _CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -26,9 +29,41 @@ class TorchOptimizer(Optimizer):
         # fused form fails where some parameters have a momentum buffer and others do not yet.
         options = {} if name == "sgd" else {"fused": True}
         self.native = _CLASSES[name](specs, lr=groups[-1].lr, **options)
+        self._scaler: torch.amp.GradScaler | None = None
 
     def backward(self, loss: torch.Tensor) -> None:
-        loss.backward()
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        if distributed.world().size == 1:
+            loss.backward()
+            return
+        with failures_named():
+            loss.backward()
+
+    def average_gradients(self) -> None:
+        """``DistributedDataParallel`` has done so in the backward pass."""
+
+    def scale_losses(self, device: str) -> None:
+        self._scaler = torch.amp.GradScaler(device)
+
+    def unscale(self) -> None:
+        if self._scaler is not None:
+            self._scaler.unscale_(self.native)
+
+    @property
+    def loss_scale(self) -> float:
+        return 1.0 if self._scaler is None else self._scaler.get_scale()
+
+    def scaling(self) -> dict[str, float]:
+        if self._scaler is None:
+            return {}
+        state = self._scaler.state_dict()
+        return {"scale": float(state["scale"]), "steps": float(state["_growth_tracker"])}
+
+    def restore_scaling(self, state: Mapping[str, float]) -> None:
+        if self._scaler is not None and state:
+            found = {"scale": state["scale"], "_growth_tracker": int(state["steps"])}
+            self._scaler.load_state_dict({**self._scaler.state_dict(), **found})
 
     def gradients(self) -> dict[str, torch.Tensor]:
         return {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
@@ -37,7 +72,11 @@ class TorchOptimizer(Optimizer):
         return torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm)
 
     def step(self) -> None:
-        self.native.step()
+        if self._scaler is None:
+            self.native.step()
+            return
+        self._scaler.step(self.native)
+        self._scaler.update()
 
     def zero_grad(self) -> None:
         self.native.zero_grad(set_to_none=True)

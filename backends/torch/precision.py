@@ -23,14 +23,19 @@ def use_full_float32() -> None:
         torch.backends.cudnn.allow_tf32 = False
 
 
-def autocast_bf16(device: str) -> AbstractContextManager[None]:
-    """Runs convolutions and matrix products of the block in bfloat16.
+def autocast(device: str, kind: str) -> AbstractContextManager[None]:
+    """Runs convolutions and matrix products of the block in half precision.
 
-    bfloat16 has float32's range, so no loss scaling is needed.
+    Args:
+        device: "cpu" or "cuda".
+        kind: "bf16", which has float32's range, or "fp16", whose small gradients vanish unless the
+            losses are scaled.
 
     Raises:
         ValueError: the GPU has no bfloat16.
     """
+    if kind == "fp16":
+        return torch.autocast(device_type=device, dtype=torch.float16)
     if device == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError(
             "Invalid value for `train.amp`. Expected off, because this GPU has no bfloat16. "

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_train_command import TINY
+from unidet.backends import available
 from unidet.sweeps.child import run_command
 
 RUN = "lr=0.001,seed=3407"
@@ -25,7 +26,7 @@ EPOCHS = 12
 
 def sweep(folder: Path) -> subprocess.Popen[str]:
     words = ["tiny.yaml", "--grid", "optimizer.lr=1e-3", "--work-dir", "sweep", "--quiet"]
-    words += ["--backend", "torch", "--set", "train.checkpoint_every=1"]
+    words += ["--backend", available()[0], "--set", "train.checkpoint_every=1"]
     words += ["--set", f"train.epochs={EPOCHS}"]
     words += ["--set", f"train.eval_every={EPOCHS}"]
     return subprocess.Popen(

@@ -13,6 +13,7 @@ import pytest
 import unidet.sweeps.run
 from tests.engine import toy
 from tests.engine.runs import assert_same_weights
+from unidet.backends import available
 from unidet.cli.main import main
 from unidet.config import dump_config
 
@@ -40,7 +41,7 @@ class Bench:
             raise KeyboardInterrupt
         return "it broke" if status else ""
 
-    def sweep(self, *words: str, work: str = "sweep", backend: str = "torch") -> int:
+    def sweep(self, *words: str, work: str = "sweep", backend: str = available()[0]) -> int:
         self.trained.clear()
         fixed = ["--work-dir", str(self.folder / work), "--backend", backend, "--quiet"]
         return main(["sweep", str(self.config), *fixed, *words])

@@ -13,6 +13,8 @@ from typing import NoReturn
 
 import unidet
 from unidet.backends import BackendNotAvailableError
+from unidet.backends.launch import abandon, launched
+from unidet.cli.reporting import complain
 from unidet.errors import RunFailedError, UserError, suggestion
 
 #: Sub-commands in the order in which help lists them, with their modules.
@@ -168,5 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: BaseException, status: int) -> int:
-    print(f"unidet: error: {_one_line(error)}", file=sys.stderr)
+    complain(_one_line(error))
+    if launched() is not None:
+        abandon(status)
     return status

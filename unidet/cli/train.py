@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(dump_config(config), end="")
         return 0
-    from unidet.backends import resolve
+    from unidet.backends import distributed, resolve
     from unidet.engine import train
 
     backend = resolve(args.backend)
@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         quiet=args.quiet,
     )
+    distributed.leave()
     return 0
 
 

@@ -81,7 +81,9 @@ class DataConfig:
     train: tuple[SourceConfig, ...] = option((), "one training set, or a list of them")
     val: tuple[SourceConfig, ...] = option((), "the validation set; none switches evaluation off")
     scenes: ScenesConfig = option(factory=ScenesConfig, doc="sizes for format: scenes")
-    batch_size: int = option(2, "images in one step, before accumulation", low=1)
+    batch_size: int = option(
+        2, "images in one step of all ranks together, before accumulation", low=1
+    )
     num_workers: int = option(0, "loader threads beside the main one", low=0)
     augmentations: tuple[AugmentationConfig, ...] = option((), "applied in this order")
     group_by_aspect_ratio: bool = option(False, "batches hold images of similar shape")
@@ -156,7 +158,15 @@ class TrainConfig:
     )
     clip_grad_norm: float | None = option(None, "largest norm of the gradient", above=0)
     accumulate: int = option(1, "batches that make one optimizer step", low=1)
-    amp: str = option("off", "bf16: mixed precision (torch only)", choices=("off", "bf16"))
+    amp: str = option(
+        "off",
+        "mixed precision; fp16 scales the losses (torch only)",
+        choices=("off", "bf16", "fp16"),
+    )
+    compile: bool = option(False, "let PyTorch compile the network (torch only)")
+    sync_batch_norm: bool = option(
+        False, "batch normalization takes its statistics over the images of all ranks"
+    )
     ema_decay: float | None = option(
         None, "moving average of the weights, used for evaluation", low=0, high=1
     )

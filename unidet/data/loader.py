@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +13,7 @@ from unidet.data.cache import ImageCache
 from unidet.data.coco import check_on_bad
 from unidet.data.dataset import DetectionDataset
 from unidet.data.iterator import BatchIterator
-from unidet.data.order import count_batches, plan_batches, take_shard
+from unidet.data.order import count_batches, plan_batches, take_part
 from unidet.data.preprocess import Preprocess, Sample
 from unidet.data.proposals import with_proposals, without_proposals
 from unidet.data.resize import SIDE_RULES
@@ -44,15 +45,16 @@ class Loader:
         datasets: one data set, or several; labels stay those of each set, and
             ``Batch.dataset_ids`` says which set an image comes from.
         preprocess: how a picture becomes an input.
-        batch_size: images in a batch of one shard.
+        batch_size: images in a batch, of all shards together where they share it.
         augmentations: applied in this order before ``preprocess``; ``FirstEpochs`` lets one rest.
         shuffle: whether the order changes from epoch to epoch.
         seed: of order and augmentation.
         group_by_aspect_ratio: batches of similar shape, see :func:`plan_batches`.
         drop_last: leave out a last batch that is not full.
         num_workers: threads that read ahead; 0 reads in the caller's thread.
-        shard: ``(index, number)``; each shard gets different batches. When shuffled or grouped
-            all shards have equally many.
+        shard: ``(index, number)``. When shuffled or grouped, as for training, each batch is shared
+            out: a shard gets its part, and ``Batch.part`` says which. Otherwise, as for
+            evaluation, each shard gets batches of its own.
         on_bad: what to do with an image that cannot be read: "error" raises ``UserError`` with
             the name of the file; "skip" warns once and leaves it out of its batch. A batch left
             with no image is replaced, when shuffled or grouped, by the next readable one of the
@@ -94,6 +96,12 @@ class Loader:
             raise ValueError(
                 "Invalid value for `shard`. Expected (index, number) with 0 <= index < number. "
                 f"Received {shard!r}."
+            )
+        self._shared = (shuffle or group_by_aspect_ratio) and shard[1] > 1
+        if self._shared and batch_size < shard[1]:
+            raise UserError(
+                f"Invalid value for `batch_size`. Expected {shard[1]} images or more, one for each "
+                f"rank that shares a batch. Received {batch_size}."
             )
         self.datasets = (datasets,) if isinstance(datasets, DetectionDataset) else tuple(datasets)
         self.preprocess, self.batch_size, self.seed = preprocess, batch_size, seed
@@ -147,13 +155,13 @@ class Loader:
         return self.shuffle or self.group_by_aspect_ratio
 
     def __len__(self) -> int:
-        """Batches that this shard gets in one epoch, if every image can be read."""
+        """Batches of which this shard gets some or a part in one epoch, if all can be read."""
         total = count_batches(len(self._images), self.batch_size, self.drop_last)
         index, number = self.shard
-        return -(-total // number) if self._even else len(range(index, total, number))
+        return total if self._even else len(range(index, total, number))
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """Image numbers of each batch of an epoch, of this shard."""
+        """Image numbers of each whole batch of an epoch that this shard takes part in."""
         batches = plan_batches(
             len(self._images),
             self.batch_size,
@@ -163,7 +171,7 @@ class Loader:
             drop_last=self.drop_last,
             aspect_ratios=self._ratios,
         )
-        return take_shard(batches, self.shard, even=self._even)
+        return batches if self._even else batches[self.shard[0] :: self.shard[1]]
 
     def epoch(self, epoch: int, start_step: int = 0) -> BatchIterator:
         """Batches ``start_step`` to the end of an epoch.
@@ -196,11 +204,13 @@ class Loader:
         self, plan: list[np.ndarray], epoch: int, step: int, changes: Changes
     ) -> Batch | None:
         for ahead in range(len(plan) if self._even else 1):
-            numbers = plan[(step + ahead) % len(plan)]
+            numbers, part = plan[(step + ahead) % len(plan)], None
+            if self._shared:
+                numbers, part = take_part(numbers, self.shard)
             found = (self._sample(int(n), epoch, changes) for n in numbers)
             samples = [sample for sample in found if sample is not None]
             if samples:
-                return self.preprocess.collate(samples)
+                return dataclasses.replace(self.preprocess.collate(samples), part=part)
         if not self._even:
             return None
         names = ", ".join(d.name for d in self.datasets)

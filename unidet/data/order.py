@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unidet.backends.random import stream
+from unidet.structures import Part
 
 
 def plan_batches(
@@ -55,16 +56,14 @@ def count_batches(count: int, batch_size: int, drop_last: bool) -> int:
     return count // batch_size if drop_last else -(-count // batch_size)
 
 
-def take_shard(
-    batches: list[np.ndarray], shard: tuple[int, int], *, even: bool
-) -> list[np.ndarray]:
-    """Every ``n``-th batch, starting with the ``i``-th, for ``shard = (i, n)``.
+def take_part(batch: np.ndarray, shard: tuple[int, int]) -> tuple[np.ndarray, Part]:
+    """The ``i``-th of ``n`` parts of a batch, as equal as can be, for ``shard = (i, n)``.
 
-    With ``even``, shards have the same length, because training steps are taken together: the
-    first batches are used again to fill up. Otherwise each batch belongs to one shard only.
+    Where the batch has no image for a part, its first stands in, because all shards take their
+    steps together.
     """
     index, number = shard
-    if even and batches:
-        length = -(-len(batches) // number)
-        return [batches[(index + k * number) % len(batches)] for k in range(length)]
-    return batches[index::number]
+    first, stop = (len(batch) * i // number for i in (index, index + 1))
+    if first == stop:
+        return batch[:1], Part(0, len(batch), stands_in=True)
+    return batch[first:stop], Part(first, len(batch))

@@ -26,15 +26,18 @@ class Display:
         total: optimizer steps of the whole run.
         done: steps already taken by an earlier part of the run.
         quiet: show nothing.
+        live: show a bar where there is a terminal. A launcher's terminal may be a file's.
     """
 
-    def __init__(self, total: int, done: int = 0, *, quiet: bool = False) -> None:
+    def __init__(
+        self, total: int, done: int = 0, *, quiet: bool = False, live: bool = True
+    ) -> None:
         self.total, self.quiet = total, quiet
         self._first, self._started = done, time.perf_counter()
         self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        if self._console.is_terminal and not quiet:
+        if self._console.is_terminal and live and not quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

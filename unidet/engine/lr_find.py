@@ -118,6 +118,7 @@ def _prepare(
         clip_grad_norm=config.train.clip_grad_norm,
         amp=config.train.amp,
         device=device,
+        compiled=config.train.compile,
     )
     return stepper, _endless(loader)
 

@@ -27,6 +27,7 @@ class Progress:
         metrics: values of the latest evaluation.
         plateau: state of the plateau schedule.
         watch: state of the divergence watch.
+        scaling: state of the scaling of losses.
     """
 
     epoch: int = 0
@@ -43,6 +44,7 @@ class Progress:
     metrics: dict[str, float] = field(default_factory=dict)
     plateau: dict[str, Any] = field(default_factory=dict)
     watch: dict[str, Any] = field(default_factory=dict)
+    scaling: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -56,6 +58,8 @@ class Progress:
             UserError: keys are missing or unknown; names ``origin``.
         """
         known = {f.name for f in fields(cls)}
+        # States of earlier versions lack it.
+        values = {"scaling": {}, **values}
         if set(values) != known:
             raise UserError(
                 f"Invalid training state {origin}. Expected the keys {', '.join(sorted(known))}. "

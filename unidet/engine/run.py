@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from unidet.backends import distributed
 from unidet.backends.registry import resolve as resolve_backend
 from unidet.backends.registry import use
 from unidet.config import Config, dump_config, from_mapping, resolve
@@ -15,9 +16,9 @@ from unidet.engine.display import Display
 from unidet.engine.progress import Progress
 from unidet.engine.resume import check_resume
 from unidet.engine.run_folder import RunFolder, write_text
-from unidet.engine.run_log import RunLog
+from unidet.engine.run_log import NoLog, RunLog
 from unidet.engine.trainer import Trainer
-from unidet.errors import UserError
+from unidet.errors import RunFailedError, UserError
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def train(
 ) -> RunResult:
     """Trains a model and leaves a run folder.
 
+    In a job that ``torchrun`` or ``mpirun`` has started, each rank calls this; rank 0 alone writes.
+
     Args:
         config: what to train, on what, and how.
         backend: "torch" or "jittor"; see :func:`unidet.backends.resolve`.
@@ -76,8 +79,8 @@ def train(
     Raises:
         UserError: bad input, or ``work_dir`` holds a run and neither ``resume`` nor ``overwrite``
             is given.
-        RunFailedError: the loss diverged, or the disk refused a write; the last saved state is
-            intact.
+        RunFailedError: the loss diverged, the disk refused a write, or another rank failed or was
+            killed; the last saved state is intact.
     """
     started = time.perf_counter()
     backend = resolve_backend(backend)
@@ -86,33 +89,47 @@ def train(
     config = from_mapping(resolve(config))
     folder = RunFolder(Path(work_dir))
     folder.check()
-    saved, origin, notes = _saved_state(config, folder, resume, overwrite)
-    with use(backend):
-        trainer = Trainer(config, folder, backend=backend, device=device)
-        if saved is not None:
-            trainer.restore(saved)
-        elif config.train.weights:
-            notes.append(trainer.start_from(config.train.weights))
-        existed = folder.root.exists()
-        _open_folder(folder, config, overwrite=overwrite)
-        if origin is not None:
-            inherit_best(folder, origin, trainer.progress)
-        try:
-            _run(trainer, notes + trainer.warnings, quiet=quiet)
-        except UserError:
-            # Bad input, such as a damaged image, that showed late: nothing was learnt yet.
-            if not folder.has_state:
-                folder.remove(keep_root=existed)
-            raise
+    world = distributed.join(backend, device)
+    try:
+        saved, origin, notes = _saved_state(config, folder, resume, overwrite)
+        world.wait()  # all have seen the folder as it was before
+        with use(backend):
+            trainer = Trainer(config, folder, backend=backend, device=device)
+            if saved is not None:
+                trainer.restore(saved)
+            elif config.train.weights:
+                notes.append(trainer.start_from(config.train.weights))
+            existed = folder.root.exists()
+            if world.is_main:
+                _open_folder(folder, config, overwrite=overwrite)
+                if origin is not None:
+                    inherit_best(folder, origin, trainer.progress)
+            progress = trainer.progress
+            progress.best, progress.best_step = world.from_main((progress.best, progress.best_step))
+            try:
+                _run(trainer, notes + trainer.warnings, quiet=quiet)
+            except UserError:
+                # Bad input, such as a damaged image, that showed late: nothing was learnt yet.
+                if world.is_main and not folder.has_state:
+                    folder.remove(keep_root=existed)
+                raise
+    except distributed.RanksLostError as error:
+        raise RunFailedError(
+            f"Another rank failed or was killed, so rank {world.rank} stops too. What was saved in "
+            f"{folder.root} is whole; go on with --resume, with any number of ranks."
+        ) from error
     weights = folder.final if config.train.load_best_at_end else folder.last
     return _result(folder, trainer.progress, weights, time.perf_counter() - started)
 
 
 def _run(trainer: Trainer, notes: list[str], *, quiet: bool) -> None:
     step = trainer.progress.step
+    main, smoothing = trainer.world.is_main, trainer.config.train.smoothing
     with (
-        RunLog(trainer.folder, step, trainer.config.train.smoothing) as log,
-        Display(trainer.span.total, step, quiet=quiet) as display,
+        RunLog(trainer.folder, step, smoothing) if main else NoLog() as log,
+        Display(
+            trainer.span.total, step, quiet=quiet or not main, live=trainer.world.size == 1
+        ) as display,
     ):
         trainer.attach(log, display)
         for note in notes:

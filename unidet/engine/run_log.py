@@ -98,6 +98,28 @@ class RunLog:
             self._metrics.flush()
 
 
+class NoLog(RunLog):
+    """Writes nothing: that of all ranks but one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        pass
+
+    def losses(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        pass
+
+    def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        pass
+
+    def epoch(self, step: int, epoch: int, loss: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
     """Drops the rows of ``metrics.jsonl`` after ``step`` and a last row that was cut off.
 

@@ -42,10 +42,13 @@ def load_datasets(config: Config, part: str, folder: Path) -> list[DetectionData
         UserError: the data cannot be read, or the sets name different classes and the model has
             no vocabulary for each.
     """
+    from unidet.backends import distributed
     from unidet.data.sources import load_dataset
     from unidet.models import model_spec
 
-    datasets = [load_dataset(spec) for spec in _specs(config, part, folder)]
+    # Rank 0 first: it alone may have to write, and the others then read what it wrote.
+    with distributed.main_first():
+        datasets = [load_dataset(spec) for spec in _specs(config, part, folder)]
     if getattr(model_spec(config.model.name).constructor, "mixes_classes", False):
         return datasets
     for other in datasets[1:]:
@@ -155,6 +158,8 @@ def build_model(
             f"trains of its {total} parameters. Received {expected}. Look at train.freeze and the "
             "model's arguments."
         )
+    if config.train.sync_batch_norm:
+        nn.synchronise_norms(model)
     return nn.to_device(model, check_device(device))
 
 
@@ -254,12 +259,22 @@ def build_loader(
 ) -> Loader:
     """Batches for training (shuffled, augmented) or for evaluation (in order, all images).
 
+    Of a job of several ranks, each gets its part of each training batch, and every so many-th
+    batch for evaluation.
+
     Raises:
         UserError: no images, or an unknown augmentation.
     """
+    from unidet.backends import distributed
     from unidet.data import FirstEpochs, Loader, create_augmentation
 
-    data = config.data
+    data, world = config.data, distributed.world()
+    shard = (world.rank, world.size)
+    if train and data.batch_size < world.size:
+        raise ConfigError(
+            f"Invalid value for `data.batch_size`. Expected {world.size} or more, an image for each "
+            f"rank. Received {data.batch_size}."
+        )
     if not train:
         size = config.evaluation.batch_size or data.batch_size
         return Loader(
@@ -267,6 +282,7 @@ def build_loader(
             model.preprocess,
             size,
             num_workers=data.num_workers,
+            shard=shard,
             on_bad=data.on_bad,
             cache_images=data.cache,
         )
@@ -284,6 +300,7 @@ def build_loader(
         group_by_aspect_ratio=data.group_by_aspect_ratio,
         drop_last=data.drop_last,
         num_workers=data.num_workers,
+        shard=shard,
         on_bad=data.on_bad,
         cache_images=data.cache,
         skip_empty=data.skip_empty,

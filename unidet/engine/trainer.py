@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from unidet.backends import nn, random
+from unidet.backends import distributed, nn, random
 from unidet.checkpoint import load_checkpoint
 from unidet.config import Config, resolve
 from unidet.engine import setup
@@ -52,6 +52,7 @@ class Trainer:
 
     def __init__(self, config: Config, folder: RunFolder, *, backend: str, device: str) -> None:
         self.config, self.folder, self.backend = config, folder, backend
+        self.world = distributed.world()
         options = config.train
         seed = options.seed
         self.train_sets = setup.load_datasets(config, "train", folder.root)
@@ -76,6 +77,7 @@ class Trainer:
             clip_grad_norm=options.clip_grad_norm,
             amp=options.amp,
             device=device,
+            compiled=options.compile,
         )
         self.ema = None if options.ema_decay is None else Ema(self.model, options.ema_decay)
         per_epoch = math.ceil(len(self.loader) / options.accumulate)
@@ -107,6 +109,9 @@ class Trainer:
         )
         trained, total = setup.count_parameters(self.model)
         self.say(f"{trained:,} of {total:,} parameters train")
+        if self.world.size > 1:
+            batch = self.config.data.batch_size
+            self.say(f"{self.world.size} ranks share each batch of {batch} images")
         try:
             while progress.step < self.span.total:
                 self._train_epoch()
@@ -137,7 +142,8 @@ class Trainer:
     def _train_step(self, batches: list[Batch]) -> None:
         progress = self.progress
         # Dropout alone draws from the framework; seeding it by the step makes resuming exact.
-        random.seed_framework(self.config.train.seed, progress.step, backend=self.backend)
+        rank = [self.world.rank] if self.world.rank else []
+        random.seed_framework(self.config.train.seed, progress.step, *rank, backend=self.backend)
         factor = scale(self.config.schedule, progress.step, self.span)
         if self.plateau is not None:
             factor *= self.plateau.scale
@@ -186,6 +192,7 @@ class Trainer:
         progress.evaluated_step = progress.step
         if self.val_loader is None:
             return
+        distributed.share_buffers(self.model)
         averaged = None if self.ema is None else self.ema.state_arrays()
         with weights_of(self.model, averaged):
             result = evaluate(self.model, self.val_loader, self.val_sets[0], self.config.evaluation)
@@ -202,9 +209,9 @@ class Trainer:
             "metrics": progress.metrics,
             "per_class": result.per_class,
         }
-        if better or not self.config.train.load_best_at_end:
+        if self.world.is_main and (better or not self.config.train.load_best_at_end):
             write_json(self.folder.evaluation, summary)
-        if better:
+        if self.world.is_main and better:
             write_json(self.folder.detections, result.results)
             source = {"step": progress.step, "epoch": epoch, "metrics": progress.metrics}
             arrays = nn.state_arrays(self.model) if averaged is None else averaged
@@ -245,6 +252,7 @@ class Trainer:
         progress = self.progress
         progress.watch = self.watch.state()
         progress.plateau = {} if self.plateau is None else self.plateau.state()
+        progress.scaling = self.optimizer.scaling()
         return Saved(
             nn.state_arrays(self.model),
             self.optimizer.state_arrays(),
@@ -275,6 +283,7 @@ class Trainer:
             )
         nn.load_arrays(self.model, saved.weights)
         self.optimizer.load_state_arrays(saved.optimizer)
+        self.optimizer.restore_scaling(saved.progress.scaling)
         self.progress = saved.progress
         self._saved_step = saved.progress.step
         self.watch.restore(saved.progress.watch)
@@ -284,7 +293,10 @@ class Trainer:
             self.ema.load_state_arrays(saved.ema or saved.weights)
 
     def _save(self) -> None:
-        save_state(self.folder, self.model, self.state())
+        if self.world.is_main:
+            save_state(self.folder, self.model, self.state())
+        # Nobody reads before it is written, nor goes on where writing failed.
+        self.world.wait()
         self._saved_step = self.progress.step
 
     def _load_best(self) -> None:
@@ -293,18 +305,21 @@ class Trainer:
         if self.progress.best is None or not folder.best.exists():
             name = self.config.train.best_metric
             self.say(f"no evaluation has given a finite {name}: the final weights are the last")
-            link(folder.last, folder.final)
+            if self.world.is_main:
+                link(folder.last, folder.final)
             return
         best = load_checkpoint(folder.best)
         nn.load_arrays(self.model, best.arrays)
         source = best.source or {}
         self.progress.metrics = dict(source.get("metrics", {}))
-        link(folder.best, folder.final)
+        if self.world.is_main:
+            link(folder.best, folder.final)
         self.say(f"{folder.final.name} holds the best weights, of step {source.get('step')}")
 
     def _stop_diverged(self, error: Diverged) -> None:
         progress = self.progress
-        save_state(self.folder, self.model, self.state(), state_dir=self.folder.diverged)
+        if self.world.is_main:
+            save_state(self.folder, self.model, self.state(), state_dir=self.folder.diverged)
         good = (
             f"the last good state is {self.folder.last}"
             if self.folder.last.exists()
@@ -332,6 +347,8 @@ class Trainer:
     def _plot(self) -> None:
         from unidet.visualization.curves import plot_run
 
+        if not self.world.is_main:
+            return
         try:
             plot_run(self.folder.root)
         except (UserError, RunFailedError) as error:

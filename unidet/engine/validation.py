@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unidet.backends import nn, ops
+from unidet.backends import distributed, nn, ops
 from unidet.config import EvaluationConfig
 from unidet.engine.stepper import Stepper, fetch
 from unidet.structures import Batch
@@ -65,7 +65,7 @@ def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
     Returns:
         ``val_loss``, ``val_loss_PART`` of each loss, and ``val_NAME`` of each measure.
     """
-    training = bool(model.training)
+    training, world = bool(model.training), distributed.world()
     stepper = Stepper(model, None)
     losses, measures = _Means(), _Means()
     model.eval()
@@ -79,6 +79,8 @@ def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
                     measures.add(model.measures(outputs, batch.targets), len(batch))
     finally:
         model.train(training)
+    for own in (losses, measures):
+        own.join(world)
     means = losses.means()
     named = {f"val_loss_{name.removeprefix('loss_')}": value for name, value in means.items()}
     watched = {f"val_{name}": value for name, value in measures.means().items()}
@@ -95,6 +97,14 @@ class _Means:
         for name, value in values.items():
             total, weights = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + float(value) * weight, weights + weight)
+
+    def join(self, world: distributed.World) -> None:
+        """Adds up what all ranks have."""
+        everything, self._sums = world.gather(self._sums), {}
+        for sums in everything:
+            for name, (total, weight) in sums.items():
+                before = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (before[0] + total, before[1] + weight)
 
     def means(self) -> dict[str, float]:
         return {name: total / weights for name, (total, weights) in self._sums.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import nn, ops
+from unidet.backends import distributed, nn, ops
 from unidet.errors import UserError, suggestion
 from unidet.evaluation import lvis
 from unidet.evaluation.coco import METRIC_NAMES, evaluate_coco
@@ -58,6 +58,7 @@ def evaluate_model(
     """Scores a model with COCO's metrics, or with LVIS's where the data set asks for them.
 
     A model whose one class is "object" is scored without classes on data that lack that name.
+    The ranks of a job each bring a loader of their own images; they all get the scores of all.
 
     Args:
         model: a model of either backend; runs in evaluation mode without gradients and is left
@@ -141,7 +142,38 @@ def _evaluate(
         if progress is not None:
             progress(len(seen))
     seconds = time.perf_counter() - started
-    truth, counted = dataset.to_coco(), sorted(seen)
+    results, seen = _of_all_ranks(results, seen, dataset)
+    return distributed.world().from_main(
+        _score(dataset, results, sorted(seen), agnostic, limit, seconds)
+        if distributed.world().is_main
+        else None
+    )
+
+
+def _of_all_ranks(
+    results: list[dict[str, Any]], seen: set[int], dataset: Any
+) -> tuple[list[dict[str, Any]], set[int]]:
+    """What all ranks have found, in the order in which one alone finds it."""
+    if distributed.world().size == 1:
+        return results, seen
+    everything, images = [], set()
+    for own, own_images in distributed.world().gather((results, seen)):
+        # A loader that fills up repeats images.
+        everything += [one for one in own if one["image_id"] not in images]
+        images |= own_images
+    order = {record.id: place for place, record in enumerate(dataset.images)}
+    return sorted(everything, key=lambda one: order.get(one["image_id"], -1)), images
+
+
+def _score(
+    dataset: Any,
+    results: list[dict[str, Any]],
+    counted: list[int],
+    agnostic: bool,
+    limit: int,
+    seconds: float,
+) -> EvaluationResult:
+    truth = dataset.to_coco()
     if agnostic:
         scores = score_boxes(truth, results, limits=limits_up_to(limit), image_ids=counted)
     elif dataset.metric == "lvis":
@@ -149,7 +181,7 @@ def _evaluate(
     else:
         scores = evaluate_coco(truth, results, image_ids=counted)
     return EvaluationResult(
-        scores.metrics, results, scores.per_class, scores.table, len(seen) / max(seconds, 1e-9)
+        scores.metrics, results, scores.per_class, scores.table, len(counted) / max(seconds, 1e-9)
     )
 
 

@@ -46,6 +46,35 @@ def outputs_of(
     return model(images, image_sizes=batch.image_sizes, **more)
 
 
+def count_goals(model: Any, batch: Batch, *, like: Any = None) -> None:
+    """Counts what the losses of a batch are divided by, for :func:`sharing.counting`.
+
+    A model whose counts do not depend on what it answers has ``count(batch)``; one with ``goals``
+    answers first, without gradient and with its running statistics at rest; any other counts
+    nothing.
+
+    Args:
+        model: a model of either backend, in the mode in which it trains.
+        batch: the part of a step that is counted.
+        like: see :func:`outputs_of`.
+    """
+    if hasattr(model, "count"):
+        model.count(batch)
+        return
+    if not hasattr(model, "goals"):
+        return
+    norms = [m for _, m in model.named_modules() if getattr(m, "running_mean", None) is not None]
+    kept = [(norm, norm.momentum) for norm in norms if hasattr(norm, "momentum")]
+    try:
+        for norm, _ in kept:
+            norm.momentum = 0.0
+        with ops.no_grad():
+            model.goals(outputs_of(model, batch, like=like), batch.targets)
+    finally:
+        for norm, momentum in kept:
+            norm.momentum = momentum
+
+
 def example_tokens(model: Any, texts: int = 4) -> np.ndarray:
     """Texts of chance tokens and of several lengths, for trials of a model that reads texts.
 

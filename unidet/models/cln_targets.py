@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unidet.backends import random
+from unidet.backends import random, sharing
 from unidet.models.boxes import paired_iou
 from unidet.models.matcher import IGNORED, Matcher
 from unidet.models.proposals import inside_image
@@ -58,7 +58,7 @@ def quality_goals(
         matched = matcher(anchors_xyxy, target)
         if border is not None:
             matched = np.where(inside_image(anchors_xyxy, size, border), matched, IGNORED)
-        positive, negative = sampler(matched, random.local_stream("quality", i))
+        positive, negative = sampler(matched, random.local_stream("quality", sharing.place(i)))
         owners = target.boxes_xyxy[matched[positive]]
         index.append(np.concatenate([positive, negative]) + i * len(anchors_xyxy))
         zeros = np.zeros(len(negative), np.float32)

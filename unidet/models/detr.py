@@ -149,6 +149,12 @@ class DETR(nn.Module):
             )
         return self.criterion.losses(outputs, self.goals(outputs, targets))
 
+    def count(self, batch: Batch) -> None:
+        """Counts for :mod:`unidet.backends.sharing`, as :meth:`losses` does, without the network."""
+        objects = self.criterion.objects(batch.targets, batch.image_sizes)
+        counts = [len(labels) for labels, _ in objects]
+        self.criterion.count(counts, self.settings.num_queries)
+
     def measures(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, float]:
         """What is watched and not trained on; see :meth:`SetCriterion.measures`."""
         return self.criterion.measures(outputs, targets)

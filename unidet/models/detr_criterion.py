@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import ops
+from unidet.backends import ops, sharing
 from unidet.losses import BOX_LOSSES, l1_loss
 from unidet.models.boxes import to_centres
 from unidet.models.detr_config import DETRConfig
@@ -28,7 +28,8 @@ class SetGoals:
         index: ``(L, m)`` int64, matched queries among all ``L * N * Q``.
         boxes_cxcywh: ``(L * m, 4)`` float32, their objects.
         sides: ``(L * m, 4)`` float32, width and height of their images, twice.
-        objects: how many there are in the batch, 1 at least.
+        objects: how many there are in the batch, 1 at least; where the batch is computed in parts,
+            the mean over them.
     """
 
     classes: np.ndarray
@@ -36,7 +37,7 @@ class SetGoals:
     index: np.ndarray
     boxes_cxcywh: np.ndarray
     sides: np.ndarray
-    objects: int
+    objects: float
 
 
 class SetCriterion:
@@ -101,15 +102,27 @@ class SetCriterion:
                 wanted.append(own[which])
                 sides.append(np.tile(_sides(sizes[image]), (len(which), 1)))
         weights = np.where(classes == c.num_classes, np.float32(c.eos_coef), np.float32(1))
-        weights = weights.reshape(layers, -1)
+        weight, count = self.count([len(labels) for labels, _ in objects], queries)
         return SetGoals(
             classes.reshape(layers, -1),
-            weights / weights.sum(axis=1, keepdims=True),
+            weights.reshape(layers, -1) / np.float32(weight),
             np.concatenate(index).reshape(layers, -1),
             np.concatenate(wanted),
             np.concatenate(sides),
-            max(sum(len(labels) for labels, _ in objects), 1),
+            count,
         )
+
+    def count(self, objects: Sequence[int], queries: int) -> tuple[float, float]:
+        """What the losses are divided by: the weight of all queries of a layer, and the objects.
+
+        Args:
+            objects: how many each image has.
+            queries: how many each image is asked.
+        """
+        matched = sum(min(one, queries) for one in objects)
+        missed = len(objects) * queries - matched
+        weight = matched + missed * float(np.float32(self.settings.eos_coef))
+        return sharing.mean("queries", weight), sharing.least_mean("objects", sum(objects))
 
     def losses(self, outputs: dict[str, Any], goal: SetGoals) -> dict[str, Any]:
         """Weighted terms, to be added up: those of the last layer, then of each earlier one."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from unidet.backends import random
+from unidet.backends import random, sharing
 from unidet.models.two_stage_targets import RoITargets, padded
 
 
@@ -82,7 +82,8 @@ def class_goals(
 
     With one vocabulary all rows share the sampled classes, and the sum over rows and classes is
     divided by the number of rows; with several each image has its own, and the loss is the mean
-    over images (the official heads).
+    over images (the official heads). Parts of a batch (:mod:`unidet.backends.sharing`) draw their
+    classes each for itself.
 
     Args:
         targets: sampled proposals, image after image.
@@ -98,6 +99,8 @@ def class_goals(
     borders = [0, len(images)]
     if by_image:
         borders = [*np.searchsorted(images, np.arange(len(dataset_ids))).tolist(), len(images)]
+    images_asked = sharing.mean("images", len(dataset_ids)) if by_image else 0.0
+    rows_asked = 0.0 if by_image else sharing.mean("rows", len(images))
     groups = []
     for i, (start, stop) in enumerate(pairwise(borders)):
         if start == stop:
@@ -107,11 +110,10 @@ def class_goals(
         labels = targets.classes[start:stop]
         labels = np.where(labels == background, size, labels)
         present = np.unique(labels)
-        more = draw_classes(
-            present, size, wanted, counts[vocabulary], random.local_stream("federated", i)
-        )
+        generator = random.local_stream("federated", sharing.place(i))
+        more = draw_classes(present, size, wanted, counts[vocabulary], generator)
         columns = np.concatenate([present, more]).astype(np.int64)
-        share = weight / (stop - start) / (len(dataset_ids) if by_image else 1)
+        share = weight / (images_asked * (stop - start) if by_image else rows_asked)
         # A batch without any proposal reads one box that weighs nothing.
         used = (columns < size) & bool(targets.weights[start:stop].any())
         asked = padded(columns)

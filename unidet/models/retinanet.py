@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import init, nn, ops
+from unidet.backends import init, nn, ops, sharing
 from unidet.data.preprocess import Preprocess
 from unidet.losses import sigmoid_focal_loss
 from unidet.models.anchors import AnchorGenerator
@@ -160,11 +160,20 @@ class RetinaNet(nn.Module):
             normalizer=self._divisor if c.normalizer == "moving" else c.normalizer,
         )
 
+    def count(self, batch: Batch) -> None:
+        """Counts for :mod:`unidet.backends.sharing`, as :meth:`losses` does, without the network."""
+        height, width = ops.shape(batch.images)[2:]
+        halves = [2**level for level in range(3, 8)]
+        levels = tuple((-(-height // half), -(-width // half)) for half in halves)
+        self.assign(((height, width), levels), batch.targets)
+
     def _divisor(self, positives: int) -> float:
         """The moving average of the positives of a batch, which only training moves."""
         held = float(ops.to_numpy(self.loss_divisor)[0])
-        moved = DIVISOR_KEPT * held + (1 - DIVISOR_KEPT) * max(positives, 1)
-        return moved if self.training else held
+        count = sharing.parts() * sharing.least_mean("positives", positives)
+        if not self.training:
+            return held
+        return sharing.once("divisor", lambda: DIVISOR_KEPT * held + (1 - DIVISOR_KEPT) * count)
 
     def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
         """Loss terms, to be added up.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unidet.backends import sharing
 from unidet.models.box_coder import BoxCoder
 from unidet.models.labels import check_labels
 from unidet.models.matcher import IGNORED, Matcher
@@ -89,7 +90,7 @@ def build_targets(
         share = _shares(num_positives, normalizer)
     else:
         divisor = normalizer(total)
-        share = np.full(images, 1 / divisor, np.float32)
+        share = np.full(images, sharing.parts() / divisor, np.float32)
     padding = -total % POSITIVE_PAD or (0 if total else POSITIVE_PAD)
     index = np.concatenate([*found, np.zeros(padding, np.int64)])
     where = np.repeat(np.arange(images), num_positives)
@@ -112,5 +113,8 @@ def build_targets(
 def _shares(num_positives: Sequence[int], normalizer: str) -> np.ndarray:
     """What one anchor of each image weighs in the loss, ``(N,)`` float32."""
     counts = np.maximum(np.asarray(num_positives, np.float64), 1)
-    divisor = counts * len(counts) if normalizer == "image" else np.full(len(counts), counts.sum())
+    if normalizer == "image":
+        divisor = counts * sharing.mean("images", len(counts))
+    else:
+        divisor = np.full(len(counts), sharing.mean("positives", counts.sum()))
     return (1 / divisor).astype(np.float32)

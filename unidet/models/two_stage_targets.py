@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unidet.backends import random
+from unidet.backends import random, sharing
 from unidet.models.box_coder import BoxCoder
 from unidet.models.faster_rcnn_config import FasterRCNNConfig
 from unidet.models.matcher import IGNORED, Matcher
@@ -133,7 +133,7 @@ def rpn_targets(
         matched = matcher(anchors_xyxy, target)
         if border is not None:
             matched = np.where(inside_image(anchors_xyxy, size, border), matched, IGNORED)
-        positive, negative = sampler(matched, random.local_stream("rpn", i))
+        positive, negative = sampler(matched, random.local_stream("rpn", sharing.place(i)))
         found.append(positive)
         owners.append(target.boxes_xyxy[matched[positive]])
         lists.append(np.concatenate([positive, negative]) + i * len(anchors_xyxy))
@@ -181,7 +181,7 @@ def roi_targets(
         if add_ground_truth:
             boxes = np.concatenate([boxes, _learnable_boxes(target)])
         matched = matcher(boxes, target)
-        positive, negative = sampler(matched, random.local_stream("roi", i))
+        positive, negative = sampler(matched, random.local_stream("roi", sharing.place(i)))
         labels = target.labels[matched[positive]]
         rois.append(boxes[np.concatenate([positive, negative])])
         images.append(np.full(len(rois[-1]), i))
@@ -191,7 +191,7 @@ def roi_targets(
         positives.append(place * rows.groups + rows.group(labels))
         owners.append(target.boxes_xyxy[matched[positive]])
         start += len(rois[-1])
-    share = np.float32(1 / max(start, 1))
+    share = np.float32(1 / sharing.least_mean("proposals", start))
     if not start:  # the head needs something to read; it weighs nothing
         rois, images = [np.array([[0, 0, 1, 1]], np.float32)], [np.zeros(1, np.int64)]
         classes = [np.array([rows.background])]
@@ -209,11 +209,12 @@ def roi_targets(
 def _share(counts: Sequence[tuple[int, int]], normalizer: str, size: int) -> np.float32:
     """What one sampled anchor weighs."""
     if normalizer == "constant":
-        total = size * len(counts)
+        total = size * sharing.mean("images", len(counts))
     elif normalizer == "sampled_each":
-        total = sum(max(positive, 1) + max(negative, 1) for positive, negative in counts)
+        sampled = sum(max(positive, 1) + max(negative, 1) for positive, negative in counts)
+        total = sharing.mean("anchors", sampled)
     else:
-        total = max(sum(map(sum, counts)), 1)
+        total = sharing.least_mean("anchors", sum(map(sum, counts)))
     return np.float32(1 / total)
 
 

@@ -1,0 +1,204 @@
+"""Two ranks train as one does; a rank that fails or is killed ends them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.distributed.launching import (
+    RANKS,
+    finish,
+    needs_launcher,
+    ranks_of,
+    run,
+    start,
+    train_words,
+    wait_until,
+)
+from tests.engine.runs import losses, rows
+from unidet.checkpoint import load_checkpoint
+
+#: A detector without running statistics, on small pictures.
+SMALL = {
+    "model": {
+        "name": "retinanet_r18_fpn",
+        "arguments": {
+            "fpn_channels": 32,
+            "head_channels": 32,
+            "head_depth": 1,
+            "head_groups": 4,
+            "norm_eval": True,
+            "preprocess": {"resize": "none"},
+        },
+    },
+    "data": {
+        "format": "scenes",
+        "batch_size": 3,
+        "scenes": {"train_images": 7, "val_images": 3, "height": 64, "width": 64},
+    },
+    "optimizer": {"name": "sgd", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.0001},
+    "train": {"epochs": 2, "log_every": 1, "clip_grad_norm": 5.0, "ema_decay": 0.9},
+    "evaluation": {"losses": True},
+}
+#: All proposals learn: two of nearly one score that change places would change the sample.
+TWO_STAGE = {
+    "name": "faster_rcnn_r18_fpn",
+    "arguments": {
+        **{"fpn_channels": 32, "head_channels": 64, "norm": "frozen"},
+        **{"rpn_pre_nms_train": 2000, "rpn_post_nms_train": 2000, "rpn_nms_iou": 1.0},
+        **{"roi_batch": 2100, "preprocess": {"resize": "none"}},
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return str(path)
+
+
+def assert_same_run(one: Path, other: Path, bound: float = 1e-5) -> None:
+    """Losses and weights, the latter against the norm of all of them."""
+    first, second = rows(one), rows(other)
+    assert [sorted(row) for row in first] == [sorted(row) for row in second]
+    np.testing.assert_allclose(losses(one), losses(other), rtol=bound)
+    for name in ("last.safetensors", "last_ema.safetensors"):
+        if (one / name).exists():
+            a, b = (load_checkpoint(folder / name).arrays for folder in (one, other))
+            apart = np.sqrt(sum(((a[k].astype(float) - b[k]) ** 2).sum() for k in a))
+            size = np.sqrt(sum((a[k].astype(float) ** 2).sum() for k in a))
+            assert apart <= bound * size
+
+
+def without_objects(folder: Path, images: range) -> None:
+    """Takes the objects out of some training images."""
+    path = folder / "data" / "train" / "annotations.json"
+    content = json.loads(path.read_text())
+    gone = {content["images"][i]["id"] for i in images}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    path.write_text(json.dumps(content))
+
+
+def test_two_ranks_train_as_one_does(backend: str, config: str, tmp_path: Path) -> None:
+    """Batches of three and one: uneven parts, and a rank without an image of its own."""
+    needs_launcher(backend)
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(backend, 1, train_words(backend, one, config))
+    output = run(backend, RANKS, train_words(backend, two, config))
+    assert "2 ranks share each batch of 3 images" in output
+    assert output.count("epoch losses:") == 1  # one rank speaks
+    assert_same_run(one, two)
+    scores = [json.loads((folder / "evaluation.json").read_text()) for folder in (one, two)]
+    for name, value in scores[0]["metrics"].items():
+        assert scores[1]["metrics"][name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_a_killed_rank_ends_all_and_another_number_goes_on(
+    backend: str, config: str, tmp_path: Path
+) -> None:
+    needs_launcher(backend)
+    long = {"train__epochs": 6, "train__checkpoint_every": 1}
+    whole, work = tmp_path / "whole", tmp_path / "work"
+    run(backend, 1, train_words(backend, whole, config, **long))
+    process = start(backend, RANKS, train_words(backend, work, config, **long))
+    # A step of one's choice, after the first and well before the last.
+    last = random.randrange(2, 8)
+    wait_until(lambda: _saved(work) >= last, process)
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    started = time.monotonic()
+    status, output = finish(process, 60)
+    assert status != 0 and time.monotonic() - started < 30
+    told = [line for line in output.splitlines() if line.startswith("unidet: ")]
+    if backend == "torch":
+        assert len(told) == 1 and "Another rank failed or was killed" in told[0], output
+    else:
+        assert not told and "signal 9 (Killed)" in output, output
+    # One rank goes on from there, then two again.
+    step = _saved(work)
+    half = ["--resume", "--set", f"train.max_steps={min(step + 4, 17)}"]
+    run(backend, 1, [*train_words(backend, work, config, **long), *half])
+    run(backend, RANKS, [*train_words(backend, work, config, **long), "--resume"])
+    assert_same_run(whole, work, 1e-4)
+
+
+def _saved(folder: Path) -> int:
+    try:
+        return int((folder / "state" / "current").read_text()[5:13])
+    except (OSError, ValueError):
+        return 0
+
+
+def test_the_rank_that_fails_tells_why(backend: str, config: str, tmp_path: Path) -> None:
+    """A damaged image that one rank alone meets; and what all ranks meet is told once."""
+    needs_launcher(backend)
+    work = tmp_path / "work"
+    run(backend, 1, train_words(backend, work, config, train__max_steps=1))
+    # The first image of the first batch is rank 0's, its last rank 1's.
+    for image in sorted((work / "data" / "train" / "images").iterdir())[:3]:
+        image.write_bytes(b"not a picture")
+    status, output = finish(
+        start(backend, RANKS, [*train_words(backend, work, config), "--overwrite"]), 60
+    )
+    told = [line for line in output.splitlines() if line.startswith("unidet: ")]
+    assert status != 0 and len(told) == 1, output
+    assert told[0].startswith("unidet: rank ") and "images" in told[0]
+    status, output = finish(start(backend, RANKS, train_words(backend, work, "no_such_config")), 60)
+    assert status != 0 and output.count("unidet: rank") == 1, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", ["retinanet", "faster_rcnn"])
+def test_twenty_steps(backend: str, chosen: str, tmp_path: Path) -> None:
+    """The first batches hold no object at all."""
+    needs_launcher(backend)
+    values = {**SMALL, "train": {"epochs": 1, "max_steps": 20, "log_every": 1, "eval_every": 0}}
+    values["data"] = {**SMALL["data"], "batch_size": 4}
+    values["data"]["scenes"] = {**SMALL["data"]["scenes"], "train_images": 80}
+    values["optimizer"] = {**SMALL["optimizer"], "lr": 0.0005}
+    if chosen == "faster_rcnn":
+        values["model"] = TWO_STAGE
+    path = tmp_path / "chosen.yaml"
+    path.write_text(yaml.safe_dump(values))
+    for name, ranks in (("one", 1), ("two", RANKS)):
+        work = tmp_path / name
+        words = train_words(backend, work, str(path))
+        run(backend, 1, [*words, "--set", "train.max_steps=1"])
+        without_objects(work, range(0, 40))
+        run(backend, ranks, [*words, "--overwrite"])
+    assert len(losses(tmp_path / "one")) == 20
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(("launcher", "own"), [("torchrun", "jittor"), ("mpirun", "torch")])
+def test_the_other_framework_s_launcher_is_refused(
+    launcher: str, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unidet.backends import distributed
+
+    names = {
+        "torchrun": ("RANK", "WORLD_SIZE"),
+        "mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    }
+    for name, value in zip(names[launcher], ("0", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"Expected that of {launcher}"):
+        distributed.join(own, "cpu")
+
+
+def test_a_batch_smaller_than_the_ranks_is_refused(
+    config: str, tmp_path: Path, backend: str
+) -> None:
+    needs_launcher(backend)
+    words = train_words(backend, tmp_path / "work", config, data__batch_size=1)
+    status, output = finish(start(backend, RANKS, words), 90)
+    assert status != 0 and output.count("Invalid value for `data.batch_size`") == 1, output
+    assert not list((tmp_path / "work").glob("*.safetensors"))
