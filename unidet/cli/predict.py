@@ -132,7 +132,9 @@ def _exported(args: argparse.Namespace) -> Any:
     from unidet.errors import UserError
     from unidet.export import OnnxDetector
 
-    for option in ("backend", "classes", "max_proposals", "beta"):
+    first = args.proposals_from
+    framework = first is not None and not first.lower().endswith(".onnx")
+    for option in ("classes", "max_proposals", "beta", *(() if framework else ("backend",))):
         if getattr(args, option) is not None:
             raise UserError(
                 f"Invalid option --{option.replace('_', '-')}. Expected it with a checkpoint. "
@@ -145,20 +147,20 @@ def _exported(args: argparse.Namespace) -> Any:
         )
     detector = OnnxDetector(args.checkpoint)
     name = detector.config["name"]
-    if detector.needs_proposals and not args.proposals_from:
+    if detector.needs_proposals and not first:
         raise UserError(
             "Missing option --proposals-from. Expected a detector of one class, because "
             f"{args.checkpoint}, a {name}, only classifies the boxes that it finds."
         )
-    if args.proposals_from and not detector.needs_proposals:
+    if first and not detector.needs_proposals:
         raise UserError(
             "Invalid option --proposals-from. Expected it with a detector that classifies given "
             f"boxes. Received {args.checkpoint}, a {name}, which finds its own."
         )
-    if args.proposals_from:
-        exported = args.proposals_from.lower().endswith(".onnx")
-        kind: Any = OnnxDetector if exported else Detector
-        detector.set_first_stage(kind(args.proposals_from))
+    if first:
+        detector.set_first_stage(
+            Detector(first, backend=args.backend) if framework else OnnxDetector(first)
+        )
     return detector
 
 

@@ -153,6 +153,16 @@ def per_axis(scale: Value) -> Value:
     return scale.take(np.array([1, 0, 1, 0], np.int64))
 
 
+def sigmoid(x: Value) -> Value:
+    """Probabilities, as :func:`unidet.models.postprocess.sigmoid` has them.
+
+    onnxruntime's own is exact to 1e-7 only: nothing is left of small ones.
+    """
+    graph = x.graph
+    small = graph.op("Exp", graph.op("Neg", graph.op("Abs", x)))
+    return graph.where(x >= 0.0, 1.0, small) / (small + 1.0)
+
+
 def keep(mask: Value, *values: Value) -> list[Value]:
     """Rows of each value where ``mask`` ``(n,)`` holds."""
     index = mask.graph.places(mask)

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import ops
-from unidet.export.boxes import anchor_levels, by_class, clip, decode, falling, keep, nms, per_axis
+from unidet.export.boxes import (
+    anchor_levels,
+    by_class,
+    clip,
+    decode,
+    falling,
+    keep,
+    nms,
+    per_axis,
+    sigmoid,
+)
 from unidet.export.boxes import sides as box_sides
 from unidet.export.graph import Graph, Value
 from unidet.export.parts import Given, Inputs, Parts, image_of
@@ -49,7 +59,7 @@ def retinanet(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
     elif post.clip == "one_sided":
         padded = graph.concat([inputs.image.side(2), inputs.image.side(3)])
         boxes = clip(boxes, padded, one_sided=True)
-    scores = graph.op("Sigmoid", values)
+    scores = sigmoid(values)
     _, _, kept = nms(
         boxes.reshape(1, -1, 4),
         by_class(graph, scores, labels, classes),

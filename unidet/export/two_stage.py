@@ -20,6 +20,7 @@ from unidet.export.boxes import (
     nms,
     per_axis,
     sides,
+    sigmoid,
 )
 from unidet.export.graph import Graph, Value
 from unidet.export.parts import Given, Inputs, Parts, image_of
@@ -97,7 +98,7 @@ def _propose(
     usable = graph.all_of(graph.finite(boxes)) & graph.finite(scores)
     if select.nms_iou is None:
         boxes, scores = keep(usable, boxes, scores)
-        return boxes, graph.op("Sigmoid", scores), maps
+        return boxes, sigmoid(scores), maps
     lengths = sides(boxes)
     usable = usable & graph.all_of((lengths > 0.0) & (lengths >= select.min_side))
     if select.score_threshold > 0:
@@ -108,7 +109,7 @@ def _propose(
     wanted = by_class(graph, scores, levels, count)
     _, _, kept = nms(boxes.reshape(1, -1, 4), wanted, select.nms_iou, most)
     kept = kept.take(falling(scores.take(kept), kept, most))
-    return boxes.take(kept), graph.op("Sigmoid", scores.take(kept)), maps
+    return boxes.take(kept), sigmoid(scores.take(kept)), maps
 
 
 # -- second stage ------------------------------------------------------------------------------
@@ -209,13 +210,13 @@ def _scores(model: Any, graph: Graph, answers: Sequence[Value], quality: Value |
     logits = answers[0]
     if isinstance(model, CLN):
         known = graph.op("Softmax", logits, axis=1).part(0, 1, axis=1)
-        framed = graph.op("Sigmoid", answers[2])
+        framed = sigmoid(answers[2])
         if quality is not None:
             framed = framed * quality.reshape(-1, 1)
         return known**c.alpha * framed ** (1 - c.alpha)
     if not isinstance(model, OpenVocabulary):
         return graph.op("Softmax", logits, axis=1)
-    scores = graph.op("Sigmoid", logits)
+    scores = sigmoid(logits)
     if c.gamma is not None and c.class_prior is not None:
         weights = np.append(prior_weights(np.asarray(c.class_prior), c.gamma), np.float32(1))
         scores = scores * weights
