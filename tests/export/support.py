@@ -33,7 +33,10 @@ _TEXT = {**TINY, "num_classes": 5}
 #: Name and arguments of a model for each way through the graph.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "retinanet": ("retinanet_r18_fpn", {**_RETINANET, "num_classes": 5, "head_groups": 4}),
-    "retinanet, yhenon": ("retinanet_r18_fpn_yhenon", {**_RETINANET, "num_classes": 5}),
+    "retinanet, yhenon": (
+        "retinanet_r18_fpn_yhenon",
+        {**_RETINANET, "num_classes": 5, "score_threshold": 0.3},
+    ),
     "retinanet, torchvision": (
         "retinanet_r18_fpn_torchvision_v1",
         {**_RETINANET, "num_classes": 6, "norm_eps": 1e-5},

@@ -92,7 +92,7 @@ def detr(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
     """As :func:`retinanet`; boxes are not clipped and nothing is suppressed."""
     c = model.settings
     (features,) = parts.add(graph, _detr_features, {"image": image_of(inputs)}, ["features"])
-    valid, places = _positions(graph, inputs, features, c.width)
+    valid, places = positions(graph, inputs, features, c.width)
     mask = graph.op("Where", valid, np.float32(0), np.float32(HIDDEN), kind="float32")
     cells = features.reshape(1, c.width, -1).transpose(0, 2, 1)
     few = 12
@@ -129,7 +129,7 @@ def _detr_transformer(model: Any, cells: Any, places: Any, mask: Any) -> tuple[A
     return model.class_embed(found), ops.sigmoid(model.bbox_embed(found))
 
 
-def _positions(graph: Graph, inputs: Inputs, features: Value, width: int) -> tuple[Value, Value]:
+def positions(graph: Graph, inputs: Inputs, features: Value, width: int) -> tuple[Value, Value]:
     """Which cells belong to the image ``(h, w)`` bool, and sine positions ``(h, w, width)``."""
     inside = []
     for axis in (0, 1):
