@@ -37,7 +37,7 @@ Found = tuple[Value, Value, Value]
 def two_stage(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
     """Boxes ``(n, 4)`` in pixels of the original, scores and labels by falling score."""
     c = model.settings
-    if model.needs_proposals:
+    if inputs.proposals is not None:
         maps = parts.add(graph, _levels, {"image": image_of(inputs)}, _names(len(STRIDES[c.style])))
         proposals, quality = inputs.proposals, inputs.proposal_scores
         limit = getattr(c, "max_proposals_test", None)

@@ -84,10 +84,10 @@ def onnx_bytes(
     """The content of the file; see :func:`export_onnx`."""
     from unidet.detector import Detector, check_vocabulary
 
-    preprocess = model.preprocess
-    if isinstance(model, Detector):
-        class_names = class_names or model.class_names
-        model = model.model
+    detector = model if isinstance(model, Detector) else None
+    if detector is not None:
+        class_names = class_names or detector.class_names
+        model = detector.model
     if opset not in OPSETS:
         raise ValueError(
             f"Invalid value for `opset`. Expected {OPSETS[0]} to {OPSETS[-1]}. Received {opset!r}."
@@ -101,6 +101,7 @@ def onnx_bytes(
         )
     check_vocabulary(model)
     onnx = onnx_package()
+    preprocess = (detector or model).preprocess
     names = tuple(class_names or getattr(model, "class_names", None) or ())
     graph = Graph(opset)
     inputs, described = _inputs(graph, model)
@@ -170,12 +171,15 @@ def _described(name: str, kind: str, shape: list[int | str]) -> Any:
 
 def _assembled(graph: Graph, inputs: list[Any], found: Sequence[Value]) -> Any:
     helper = onnx_package().helper
+    shapes: dict[str, list[int | str]] = {
+        "boxes_xyxy": ["detections", 4],
+        "scores": ["detections"],
+        "labels": ["detections"],
+    }
     outputs = []
-    for name, shape, value in zip(
-        ("boxes_xyxy", "scores", "labels"), (["detections", 4], *[["detections"]] * 2), found
-    ):
+    for (name, shape), value in zip(shapes.items(), found):
         graph.nodes.append(helper.make_node("Identity", [value.name], [name]))
-        outputs.append(_described(name, value.kind, list(shape)))
+        outputs.append(_described(name, value.kind, shape))
     body = helper.make_graph(graph.nodes, "unidet", inputs, outputs, graph.constants)
     imports = [helper.make_opsetid("", graph.opset)]
     return helper.make_model(
