@@ -105,6 +105,11 @@ def test_two_files_make_a_detector_of_two_stages() -> None:
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
 
 
+def test_models_of_either_framework(backend: str) -> None:
+    found = beside(model_of("end to end", backend))
+    assert all(match.ok for match in found), found
+
+
 def test_exporting_leaves_the_model_as_it_is() -> None:
     model = model_of("retinanet")
     batch = batches(model)[0]

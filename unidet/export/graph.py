@@ -154,7 +154,12 @@ class Graph:
         kind = kind or values[0].kind
         names = [self.fresh(operator.lower()) for _ in range(outputs)]
         node = onnx_package().helper.make_node(
-            operator, [value.name for value in values], names, **attributes
+            # Unnamed nodes collide where a runtime derives names from theirs.
+            operator,
+            [value.name for value in values],
+            names,
+            names[0],
+            **attributes,
         )
         place.nodes.append(node)
         return [Value(place, name, kind) for name in names]
@@ -225,7 +230,7 @@ class Graph:
                 if name:
                     names[name] = self.fresh(node.op_type.lower())
                     node.output[i] = names[name]
-            node.name = ""
+            node.name = node.output[0]
             self.nodes.append(node)
         return [Value(self, names[output.name], kind) for output in model.graph.output]
 
@@ -276,6 +281,6 @@ class Graph:
         )
         names = [self.fresh("loop") for _ in (*carried, *collected)]
         inputs = ["" if trips is None else trips.name, going.name, *(v.name for v in carried)]
-        self.nodes.append(helper.make_node("Loop", inputs, names, body=graph))
+        self.nodes.append(helper.make_node("Loop", inputs, names, names[0], body=graph))
         kinds = [*(value.kind for value in carried), *collected]
         return [Value(self, name, kind) for name, kind in zip(names, kinds)]

@@ -22,7 +22,7 @@ from unidet.export.boxes import (
     sides,
     sigmoid,
 )
-from unidet.export.graph import Graph, Value
+from unidet.export.graph import LOWEST, Graph, Value
 from unidet.export.parts import Given, Inputs, Parts, image_of
 from unidet.export.soft_nms import soft_suppress
 from unidet.models.calibration import prior_weights
@@ -38,7 +38,11 @@ def two_stage(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
     """Boxes ``(n, 4)`` in pixels of the original, scores and labels by falling score."""
     c = model.settings
     if inputs.proposals is not None:
-        maps = parts.add(graph, _levels, {"image": image_of(inputs)}, _names(len(STRIDES[c.style])))
+        names = _names(len(STRIDES[c.style]))
+        maps = parts.add(graph, _levels, {"image": image_of(inputs)}, names)
+        # Changes nothing. onnxruntime up to 1.22 at least fails where a convolution's answer is
+        # read by the body of a loop alone.
+        maps = [level.maximum(LOWEST) for level in maps]
         proposals, quality = inputs.proposals, inputs.proposal_scores
         limit = getattr(c, "max_proposals_test", None)
         if limit is not None:

@@ -178,7 +178,7 @@ def _assembled(graph: Graph, inputs: list[Any], found: Sequence[Value]) -> Any:
     }
     outputs = []
     for (name, shape), value in zip(shapes.items(), found):
-        graph.nodes.append(helper.make_node("Identity", [value.name], [name]))
+        graph.nodes.append(helper.make_node("Identity", [value.name], [name], name))
         outputs.append(_described(name, value.kind, shape))
     body = helper.make_graph(graph.nodes, "unidet", inputs, outputs, graph.constants)
     imports = [helper.make_opsetid("", graph.opset)]
