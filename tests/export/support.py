@@ -48,8 +48,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_TWO_STAGE, **_RPN, "num_classes": 5, "min_side": 2.0, "soft_nms": "linear"},
     ),
     "faster rcnn, torchvision": (
-        "faster_rcnn_r18_fpn_torchvision_v1",
-        {**_TWO_STAGE, **_RPN, "num_classes": 6, "norm_eps": 1e-5, "rpn_score_threshold": 0.3},
+        "faster_rcnn_r18_fpn_torchvision_v2",
+        {**_TWO_STAGE, **_RPN, "num_classes": 6, "rpn_score_threshold": 0.3},
     ),
     "fast rcnn": ("fast_rcnn_r18_fpn", {**_TWO_STAGE, "num_classes": 5, "class_agnostic": True}),
     "detr": (
