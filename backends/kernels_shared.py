@@ -64,7 +64,11 @@ def shared_soft_nms(
             # Scores only fall: nothing below the best `limit` so far can still enter.
             kept = np.partition(kept, len(kept) - limit)[len(kept) - limit :]
             bound = max(bound, kept[0])
-        left *= factors[best]
+        with np.errstate(invalid="ignore"):
+            left *= factors[best]
+        if method == "linear":
+            # A box on the same place has the factor 0, which makes NaN of what is out already.
+            left[np.isnan(left)] = -np.inf
         left[np.arange(len(best)), best] = -np.inf
     if not rounds:
         rounds = [(np.zeros(0, np.int64), np.zeros(0, np.int64), kept)]

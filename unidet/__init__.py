@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unidet.detector import Detector as Detector
     from unidet.evaluation import evaluate_model as evaluate_model
+    from unidet.export import OnnxDetector as OnnxDetector
+    from unidet.export import export_onnx as export_onnx
     from unidet.models import create_model as create_model
     from unidet.parity import certify as certify
     from unidet.structures import Batch as Batch
@@ -33,10 +35,12 @@ _EXPORTS = {
     "Batch": "unidet.structures",
     "Detections": "unidet.structures",
     "Detector": "unidet.detector",
+    "OnnxDetector": "unidet.export",
     "Targets": "unidet.structures",
     "certify": "unidet.parity",
     "create_model": "unidet.models",
     "evaluate_model": "unidet.evaluation",
+    "export_onnx": "unidet.export",
     "load_weights": "unidet.weights",
 }
 

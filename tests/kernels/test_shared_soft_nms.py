@@ -56,6 +56,17 @@ def test_same_as_class_by_class(method: str, limit: int | None) -> None:
         np.testing.assert_allclose(found[2], expected[2][:limit], rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["linear", "gaussian"])
+def test_boxes_on_one_place_leave_the_others_of_their_class(method: str) -> None:
+    boxes, scores = crowded(7, 40, 6)
+    boxes[1:4] = boxes[0]
+    scores[:4] = np.array([0.9, -np.inf, 0.5, -np.inf], np.float32)[:, None]
+    expected = by_class(boxes, scores, method, **SETTINGS)
+    found = shared_soft_nms(boxes, scores, method=method, **SETTINGS)
+    for own, wanted in zip(found[:2], expected[:2]):
+        np.testing.assert_array_equal(own, wanted)
+
+
 def test_equal_scores_go_by_class_then_row() -> None:
     boxes = np.array([[0, 0, 1, 1], [5, 5, 6, 6], [9, 9, 10, 10]], np.float32)
     scores = np.full((3, 2), 0.5, np.float32)

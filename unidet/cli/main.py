@@ -26,6 +26,7 @@ COMMANDS = {
     "recipe": "recipe",
     "sweep": "sweep",
     "convert": "convert",
+    "export": "export",
     "embed": "embed",
     "parity": "parity",
     "plot": "plot",
@@ -51,6 +52,7 @@ examples:
   unidet eval runs/a/best.safetensors --data ann.json --images photos --backend torch
   unidet predict runs/a/best.safetensors photo.jpg --out drawn --backend jittor
   unidet predict unidetector.safetensors photo.jpg --classes "cat, traffic cone" --clip RN50.pt
+  unidet export runs/a/best.safetensors --out detector.onnx
   unidet doctor                                  what is installed and what is missing
 
 Each command explains itself: unidet COMMAND --help.

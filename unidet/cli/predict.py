@@ -20,7 +20,11 @@ def add_parser(subparsers: Any) -> None:
         description="Draws the detections of each photo into the folder and writes all of them to "
         "predictions.json there: images, categories and annotations in COCO form, with scores.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of unidet")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="checkpoint of unidet, or an .onnx file of unidet export, which needs no framework",
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photo, or folder of photos")
     parser.add_argument(
         "--out", default="predictions", metavar="DIR", help="folder to write (default: predictions)"
@@ -97,6 +101,8 @@ def _detector(args: argparse.Namespace) -> Any:
     from unidet.detector import Detector, check_vocabulary
     from unidet.errors import UserError
 
+    if args.checkpoint.lower().endswith(".onnx"):
+        return _exported(args)
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     name = detector.model.config["name"]
     takes = bool(getattr(detector.model, "needs_proposals", False))
@@ -117,6 +123,44 @@ def _detector(args: argparse.Namespace) -> Any:
         detector.model.set_scoring(**scoring)
     if takes:
         detector.set_first_stage(args.proposals_from)
+    return detector
+
+
+def _exported(args: argparse.Namespace) -> Any:
+    """A detector of an ONNX file, whose classes and scoring are what they were."""
+    from unidet.detector import Detector
+    from unidet.errors import UserError
+    from unidet.export import OnnxDetector
+
+    first = args.proposals_from
+    framework = first is not None and not first.lower().endswith(".onnx")
+    for option in ("classes", "max_proposals", "beta", *(() if framework else ("backend",))):
+        if getattr(args, option) is not None:
+            raise UserError(
+                f"Invalid option --{option.replace('_', '-')}. Expected it with a checkpoint. "
+                f"Received {args.checkpoint}, which is fixed and needs no framework."
+            )
+    if args.device != "cpu":
+        raise UserError(
+            "Invalid value for `--device`. Expected cpu with an ONNX file. Received "
+            f"{args.device!r}."
+        )
+    detector = OnnxDetector(args.checkpoint)
+    name = detector.config["name"]
+    if detector.needs_proposals and not first:
+        raise UserError(
+            "Missing option --proposals-from. Expected a detector of one class, because "
+            f"{args.checkpoint}, a {name}, only classifies the boxes that it finds."
+        )
+    if first and not detector.needs_proposals:
+        raise UserError(
+            "Invalid option --proposals-from. Expected it with a detector that classifies given "
+            f"boxes. Received {args.checkpoint}, a {name}, which finds its own."
+        )
+    if first:
+        detector.set_first_stage(
+            Detector(first, backend=args.backend) if framework else OnnxDetector(first)
+        )
     return detector
 
 
