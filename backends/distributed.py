@@ -8,6 +8,7 @@ own, in which everything here is free.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import sys
@@ -88,7 +89,7 @@ class World:
         everything: np.ndarray = self._native.all_bytes(data, place, int(borders[-1]))
         return [
             pickle.loads(everything[start:stop].tobytes())
-            for start, stop in zip(borders[:-1], borders[1:])
+            for start, stop in itertools.pairwise(borders)
         ]
 
     def from_main(self, value: Any) -> Any:

@@ -233,9 +233,9 @@ def synchronise_norms(model: Any) -> Any:
 
     It matters in training alone, and where there are several ranks. Returns ``model``.
     """
-    for _, module in model.named_modules():
-        if isinstance(module, BatchNorm2d):
-            module.synchronised = True
+    norms: list[Any] = [m for _, m in model.named_modules() if isinstance(m, BatchNorm2d)]
+    for norm in norms:
+        norm.synchronised = True
     return model
 
 

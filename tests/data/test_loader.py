@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from unidet.data import DetectionDataset, Loader, Preprocess, load_coco
-from unidet.data.order import plan_batches, take_shard
+from unidet.data.order import plan_batches
 from unidet.data.transforms import FirstEpochs, HorizontalFlip, RandomResize, RandomZoom
 from unidet.errors import UserError
 from unidet.structures import Batch
@@ -85,10 +85,15 @@ def test_augmentation_differs_between_epochs(scenes: DetectionDataset) -> None:
 
 
 def test_shards_share_out_the_epoch(scenes: DetectionDataset) -> None:
+    whole = ids(make(scenes).epoch(1))
     shards = [make(scenes, shard=(i, 3)) for i in range(3)]
-    assert [len(s) for s in shards] == [2, 2, 2]  # 4 batches, two used twice
-    seen = [tuple(b) for s in shards for b in ids(s.epoch(1))]
-    assert set(seen) == {tuple(b) for b in ids(make(scenes).epoch(1))} and len(seen) == 6
+    assert [len(s) for s in shards] == [4, 4, 4]
+    for batch, *parts in zip(whole, *(list(s.epoch(1)) for s in shards)):
+        counted = [p for p in parts if not p.part.stands_in]
+        assert [i for p in counted for i in p.image_ids] == batch
+        assert [p.part.first for p in counted] == [0, *np.cumsum([len(p) for p in counted])[:-1]]
+        assert {p.part.whole for p in parts} == {len(batch)}
+    assert_same(list(make(scenes, shard=(1, 3)).epoch(1, 2)), list(shards[1].epoch(1))[2:])
     plain = [make(scenes, shuffle=False, shard=(i, 3)) for i in range(3)]
     assert [len(s) for s in plain] == [2, 1, 1]
     assert sorted(flat(flat(ids(s)) for s in plain)) == [r.id for r in scenes.images]
@@ -108,12 +113,6 @@ def test_aspect_ratio_groups() -> None:
     options["drop_last"] = False
     wide = plan_batches(7, 20, epoch=0, shuffle=False, **options)
     assert wide[0].tolist() == [1, 6, 5, 2, 0, 4, 3] * 2 + [1, 6, 5, 2, 0, 4]
-
-
-def test_uneven_shards_do_not_repeat() -> None:
-    batches = [np.array([i]) for i in range(5)]
-    parts = [take_shard(batches, (i, 2), even=False) for i in range(2)]
-    assert [len(p) for p in parts] == [3, 2]
 
 
 def test_several_data_sets(scenes: DetectionDataset) -> None:

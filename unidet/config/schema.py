@@ -160,7 +160,7 @@ class TrainConfig:
     accumulate: int = option(1, "batches that make one optimizer step", low=1)
     amp: str = option(
         "off",
-        "mixed precision; fp16 scales the losses (torch only)",
+        "mixed precision; fp16 also scales the losses (torch only)",
         choices=("off", "bf16", "fp16"),
     )
     compile: bool = option(False, "let PyTorch compile the network (torch only)")

@@ -272,8 +272,8 @@ def build_loader(
     shard = (world.rank, world.size)
     if train and data.batch_size < world.size:
         raise ConfigError(
-            f"Invalid value for `data.batch_size`. Expected {world.size} or more, an image for each "
-            f"rank. Received {data.batch_size}."
+            f"Invalid value for `data.batch_size`. Expected {world.size} or more, an image for "
+            f"each rank. Received {data.batch_size}."
         )
     if not train:
         size = config.evaluation.batch_size or data.batch_size

@@ -61,7 +61,8 @@ class Stepper:
         if self._scaled and optimizer is not None:
             optimizer.scale_losses(device)
         self._network = nn.compiled(model) if compiled else model
-        self._losses, self._gathering = self._own_losses, nullcontext
+        self._losses: distributed.Losses = self._own_losses
+        self._gathering: Callable[[], AbstractContextManager[Any]] = nullcontext
         if optimizer is not None:
             self._losses, self._gathering = distributed.averaging(model, self._own_losses)
 

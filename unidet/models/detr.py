@@ -150,7 +150,7 @@ class DETR(nn.Module):
         return self.criterion.losses(outputs, self.goals(outputs, targets))
 
     def count(self, batch: Batch) -> None:
-        """Counts for :mod:`unidet.backends.sharing`, as :meth:`losses` does, without the network."""
+        """Counts for :mod:`unidet.backends.sharing` what :meth:`losses` does; no network runs."""
         objects = self.criterion.objects(batch.targets, batch.image_sizes)
         counts = [len(labels) for labels, _ in objects]
         self.criterion.count(counts, self.settings.num_queries)

@@ -161,7 +161,7 @@ class RetinaNet(nn.Module):
         )
 
     def count(self, batch: Batch) -> None:
-        """Counts for :mod:`unidet.backends.sharing`, as :meth:`losses` does, without the network."""
+        """Counts for :mod:`unidet.backends.sharing` what :meth:`losses` does; no network runs."""
         height, width = ops.shape(batch.images)[2:]
         halves = [2**level for level in range(3, 8)]
         levels = tuple((-(-height // half), -(-width // half)) for half in halves)
