@@ -41,7 +41,7 @@ MISTAKES = [
     ({"train": {"epochs": 2.5}}, ["`train.epochs`", "an integer", "2.5 (float)"]),
     ({"train": {"epochs": True}}, ["`train.epochs`", "an integer", "True (bool)"]),
     ({"train": {"epochs": None}}, ["`train.epochs`", "Received nothing"]),
-    ({"train": {"amp": "fp16"}}, ["`train.amp`", "one of off, bf16", "'fp16'"]),
+    ({"train": {"amp": "fp8"}}, ["`train.amp`", "one of off, bf16, fp16", "'fp8'"]),
     ({"train": {"freeze": "backbone."}}, ["`train.freeze`", "a list"]),
     ({"train": {"freeze": [1]}}, ["`train.freeze.0`", "a string"]),
     ({"train": {"clip_grad_norm": 0}}, ["`train.clip_grad_norm`", "> 0"]),
