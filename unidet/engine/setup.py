@@ -260,16 +260,17 @@ def build_loader(
     from unidet.data import FirstEpochs, Loader, create_augmentation
 
     data = config.data
+    shared: dict[str, Any] = {
+        "num_workers": data.num_workers,
+        "on_bad": data.on_bad,
+        "cache_images": data.cache,
+        "cache_gigabytes": data.cache_gigabytes,
+        "stall_seconds": data.stall_seconds,
+        "stall_error_seconds": data.stall_error_seconds,
+    }
     if not train:
         size = config.evaluation.batch_size or data.batch_size
-        return Loader(
-            list(datasets),
-            model.preprocess,
-            size,
-            num_workers=data.num_workers,
-            on_bad=data.on_bad,
-            cache_images=data.cache,
-        )
+        return Loader(list(datasets), model.preprocess, size, **shared)
     augmentations: list[Any] = []
     for chosen in data.augmentations:
         made = create_augmentation(chosen.name, chosen.arguments)
@@ -283,10 +284,8 @@ def build_loader(
         seed=seed,
         group_by_aspect_ratio=data.group_by_aspect_ratio,
         drop_last=data.drop_last,
-        num_workers=data.num_workers,
-        on_bad=data.on_bad,
-        cache_images=data.cache,
         skip_empty=data.skip_empty,
+        **shared,
     )
 
 

@@ -89,6 +89,8 @@ class Trainer:
     def attach(self, log: RunLog, display: Display) -> None:
         """Says where to report."""
         self.log, self.display = log, display
+        for loader in filter(None, (self.loader, self.val_loader)):
+            loader.watch.report = self.say
 
     def say(self, text: str) -> None:
         """A line for the log and the terminal."""
