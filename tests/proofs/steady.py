@@ -17,7 +17,7 @@ import numpy as np
 
 #: Models that learn a step in a tenth of a second, by the name that tests use.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "retinanet": ("retinanet_r18_fpn", {"fpn_channels": 32, "head_depth": 1}),
+    "retinanet": ("retinanet_r18_fpn", {"fpn_channels": 64, "head_depth": 1}),
     "faster_rcnn": (
         "faster_rcnn_r18_fpn",
         {
