@@ -84,9 +84,7 @@ class _AddBias(jt.Function):
     def execute(self, x: Var, b: Var, rectified: bool) -> Var:
         self.shapes = [list(x.shape), list(b.shape)]
         data = {"relu": float(rectified)}
-        y = jt.code(
-            x.shape, "float32", [x, b], cpu_header=_HEADER, cpu_src=_FORWARD, data=data
-        )
+        y = jt.code(x.shape, "float32", [x, b], cpu_header=_HEADER, cpu_src=_FORWARD, data=data)
         self.y = y if rectified else None
         return y
 

@@ -64,9 +64,7 @@ def test_a_stall_is_reported_until_it_ends(
 def test_a_stall_ends_with_an_error(
     workers: int, scenes: DetectionDataset, gate: threading.Event
 ) -> None:
-    loader = Loader(
-        scenes, SMALL, 2, num_workers=workers, stall_seconds=0, stall_error_seconds=0.2
-    )
+    loader = Loader(scenes, SMALL, 2, num_workers=workers, stall_seconds=0, stall_error_seconds=0.2)
     batches = loader.epoch(0)
     with pytest.raises(RunFailedError, match="stall_error_seconds") as caught:
         list(batches)
@@ -108,13 +106,17 @@ def test_intervals_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, lines = StallWatch(60), []
     watch.report = lines.append
     assert watch.wait(Queue()) == "batch"  # type: ignore[arg-type]
-    assert [line.split(" s.")[0].split()[-1] for line in lines] == ["60", "120", "240", "480", "960"]
+    assert [line.split(" s.")[0].split()[-1] for line in lines] == [
+        "60",
+        "120",
+        "240",
+        "480",
+        "960",
+    ]
     assert lines[0].endswith("No file is being read.")
 
 
-@pytest.mark.parametrize(
-    "options", [{"stall_seconds": -1}, {"stall_error_seconds": float("nan")}]
-)
+@pytest.mark.parametrize("options", [{"stall_seconds": -1}, {"stall_error_seconds": float("nan")}])
 def test_bad_limits(options: dict[str, float], scenes: DetectionDataset) -> None:
     with pytest.raises(ValueError, match="Invalid value for `stall_"):
         Loader(scenes, SMALL, 2, **options)

@@ -1,4 +1,4 @@
-"""Says when no batch comes, and which files are to blame: a silent wait looks like slow training."""
+"""Says when no batch comes, and which files are waited for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _given_up = threading.Event()
 
 
 def threads_left_behind() -> bool:
-    """Whether a thread that waits for a file was left alone; Python would wait for it at its end."""
+    """Whether a thread that waits for a file was left alone; Python waits for it when it ends."""
     return _given_up.is_set()
 
 
@@ -42,7 +42,10 @@ class StallWatch:
     """
 
     def __init__(self, warn_seconds: float = 60.0, error_seconds: float = 0.0) -> None:
-        for name, value in (("stall_seconds", warn_seconds), ("stall_error_seconds", error_seconds)):
+        for name, value in (
+            ("stall_seconds", warn_seconds),
+            ("stall_error_seconds", error_seconds),
+        ):
             if not value >= 0:
                 raise ValueError(
                     f"Invalid value for `{name}`. Expected 0 or more. Received {value!r}."
@@ -99,7 +102,7 @@ class StallWatch:
 
 
 class Puller:
-    """Calls ``next`` of an iterator in a thread of its own, so that its caller can look at the time.
+    """Calls ``next`` of an iterator in a thread of its own, so that its caller sees the time pass.
 
     Args:
         source: the iterator; it has a ``close``.
