@@ -35,7 +35,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 CLASSES = 3
 #: Shortest and longest side; the last levels of a pyramid are one cell wide below 129.
 SIDES = (48, 260)
-#: Steps between two predictions.
+#: Pictures and most objects in each of the first batches, so that every kind has come by soon.
+FIRST = ((3, 7), (1, 7), (1, 0), (2, 0), (2, 7), (2, 1))
+#: Steps between two predictions, after the first ones.
 PREDICT_EVERY = 10
 
 
@@ -61,7 +63,7 @@ def measure(backend: str, model: str, steps: int) -> dict[str, Any]:
 def batches(model: Any, steps: int) -> Iterator[Any]:
     """Random pictures, each of its own size and with 0 to 7 objects; one to three in a batch.
 
-    Every seventh batch holds no object at all.
+    About every seventh batch holds no object at all.
     """
     import dataclasses
 
@@ -69,15 +71,17 @@ def batches(model: Any, steps: int) -> Iterator[Any]:
 
     draw = np.random.default_rng(3)
     for step in range(steps):
-        count = int(draw.choice([1, 2, 2, 2, 3]))
+        count, most = int(draw.choice([1, 2, 2, 2, 3])), 0 if draw.random() < 1 / 7 else 7
+        if step < len(FIRST):
+            count, most = FIRST[step]
         sizes = draw.integers(*SIDES, (count, 2), endpoint=True)
         if step == 0:
             # The largest first, so that what the allocators keep is there from the start.
-            sizes = np.full((3, 2), SIDES[1])
+            sizes = np.full((count, 2), SIDES[1])
         pictures = [draw.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
         targets = []
         for height, width in sizes:
-            objects = 0 if step % 7 == 3 else int(draw.integers(0, 8))
+            objects = int(draw.integers(0, most, endpoint=True))
             corner = draw.uniform(0, 0.7, (objects, 2)) * (width, height)
             sides = draw.uniform(0.1, 0.3, (objects, 2)) * (width, height)
             boxes = np.concatenate([corner, corner + sides], axis=1).astype(np.float32)
@@ -107,7 +111,7 @@ def main() -> None:
         with random.at(0, "step", step):
             values = stepper.step([batch], 1.0, lambda values: None)
         average.update(step + 1)
-        if step % PREDICT_EVERY == 0:
+        if step < len(FIRST) or step % PREDICT_EVERY == 0:
             for _ in predictions(model, [batch]):
                 pass
         with open("/proc/self/statm", encoding="utf-8") as file:
