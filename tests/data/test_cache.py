@@ -68,8 +68,8 @@ def test_cache_and_workers_change_nothing(
 @pytest.mark.parametrize("train", [True, False])
 def test_keys_of_a_config_reach_the_loader(train: bool, scenes: DetectionDataset) -> None:
     keys = {
-        "format": "scenes", "cache": True, "cache_gigabytes": 0.5, "num_workers": 1, "stall_seconds": 7,
-        "stall_error_seconds": 70,
+        "format": "scenes", "cache": True, "cache_gigabytes": 0.5, "num_workers": 1,
+        "stall_seconds": 7, "stall_error_seconds": 70,
     }  # fmt: skip
     config = from_mapping({"model": {"name": "retinanet_r18_fpn"}, "data": keys})
     model = SimpleNamespace(preprocess=SMALL)
