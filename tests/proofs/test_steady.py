@@ -37,6 +37,8 @@ def test_five_hundred_steps(model: str, backend: str) -> None:
     )
     assert np.isfinite(found["losses"]).all()
     assert late_kernels(found) == 0
+    # A chain that nobody computes would grow by some nodes with every step.
+    assert max(found["nodes"][-20:]) <= max(found["nodes"][WARM - 20 : WARM])
     assert late <= 1.05 * early
 
 
