@@ -22,6 +22,7 @@ def test_torch_compiles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["warmup", "--backend", "torch", *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
     phases = ["framework and model", "training step 1", "training step 2", "training step 3",
+              "weights and state", "training step after that",
               "training step, no object", "training step, 1 picture ",
               "training step, 1 picture, no object",
               "prediction, 1 picture ", "prediction, 2 pictures", "done in"]  # fmt: skip

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unidet.config import Config
     from unidet.structures import Batch
 
-#: The second step finds the optimizer's state already there, the third finds it computed.
+#: The second step finds the optimizer's state already there, the third finds its own.
 STEPS = 3
 #: Objects of a picture.
 OBJECTS = 2
@@ -126,6 +126,8 @@ class _Trial:
         full = self.batch(data.batch_size)
         for number in range(STEPS):
             yield f"training step {number + 1}", lambda: self.train([full] * accumulate)
+        yield "weights and state", self.save
+        yield "training step after that", lambda: self.train([full] * accumulate)
         if accumulate > 1:
             # The last step of an epoch may be made of fewer.
             yield "training step, not accumulated", lambda: self.train([full])
@@ -154,7 +156,7 @@ class _Trial:
 
     def train(self, batches: list[Batch]) -> None:
         """One optimizer step."""
-        from unidet.backends import nn, random
+        from unidet.backends import random
         from unidet.errors import RunFailedError
 
         def check(values: Any) -> None:
@@ -165,9 +167,14 @@ class _Trial:
         with random.at(self.seed, "warmup", self.steps):
             self.stepper.step(batches, 1.0, check)
         self.steps += 1
-        # Jittor computes, and so compiles, only what someone reads.
         if self.ema is not None:
             self.ema.update(self.steps)
+
+    def save(self) -> None:
+        """Brings to the host what a run saves. Steps before and after compile different kernels."""
+        from unidet.backends import nn
+
+        if self.ema is not None:
             self.ema.state_arrays()
         self.stepper.optimizer.state_arrays()
         nn.state_arrays(self.model)
