@@ -18,16 +18,11 @@ from unidet.backends.jittor.module import as_var
 from unidet.backends.optim import STATE, Group, Optimizer
 
 
-#: Optimizer steps after which memory that is only kept for later goes back to the system.
-RELEASE_EVERY = 50
-
-
 class JittorOptimizer(Optimizer):
     """SGD, Adam and AdamW over ``jittor.Var``. State and gradients are kept flat."""
 
     def __init__(self, name: str, groups: list[Group]) -> None:
         super().__init__(name, groups)
-        self._taken = 0
         self._gradients: dict[str, Any] = {}
         self._state: dict[str, dict[str, Any]] = {}
 
@@ -85,11 +80,6 @@ class JittorOptimizer(Optimizer):
         for p in changed:
             # A value made under no_grad is stopped, and passes that on.
             p.start_grad()
-        self._taken += 1
-        if self._taken % RELEASE_EVERY == 0:
-            # Jittor cuts blocks that it keeps to the sizes of the moment. Where these change from
-            # step to step the pieces fit less and less, and it asks for more.
-            jt.gc()
 
     def zero_grad(self) -> None:
         self._gradients = {}

@@ -22,7 +22,7 @@ def test_torch_compiles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["warmup", "--backend", "torch", *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
     phases = ["framework and model", "training step 1", "training step 2", "training step 3",
-              "weights and state", "training step after that",
+              "saving and resuming", "training step 1 of that", "training step 2 of that",
               "training step, no object", "training step, 1 picture ",
               "training step, 1 picture, no object",
               "prediction, 1 picture ", "prediction, 2 pictures", "done in"]  # fmt: skip
@@ -54,6 +54,7 @@ sys.exit(status)
 SHORT = ["data.scenes.train_images=13", "data.scenes.val_images=5", "data.scenes.height=64",
          "data.scenes.width=96", "data.batch_size=4", "data.drop_last=false", "train.epochs=2",
          "train.eval_every=1", "train.clip_grad_norm=1.0", "train.log_every=1"]  # fmt: skip
+MORE = "train.epochs=3"
 FAMILIES = {
     "retinanet": ["quickstart"],
     "retinanet with more": ["quickstart", "train.ema_decay=0.9", "train.accumulate=2",
@@ -80,10 +81,13 @@ def kernels(words: list[str], overrides: list[str]) -> set[str]:
 def test_warmup_leaves_nothing_to_compile(family: str, tmp_path: Path) -> None:
     config, *overrides = FAMILIES[family]
     overrides += SHORT
+    work = str(tmp_path / "run")
     before = kernels(["warmup", config], overrides)
-    used = kernels(["train", config, "--work-dir", str(tmp_path / "run")], overrides)
+    used = kernels(["train", config, "--work-dir", work], overrides)
     assert len(used) > 50
     assert not used - before
+    resumed = kernels(["train", config, "--work-dir", work, "--resume"], [*overrides, MORE])
+    assert not resumed - before
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,9 @@ class _Trial:
         full = self.batch(data.batch_size)
         for number in range(STEPS):
             yield f"training step {number + 1}", lambda: self.train([full] * accumulate)
-        yield "weights and state", self.save
-        yield "training step after that", lambda: self.train([full] * accumulate)
+        yield "saving and resuming", self.save
+        for number in range(2):
+            yield f"training step {number + 1} of that", lambda: self.train([full] * accumulate)
         if accumulate > 1:
             # The last step of an epoch may be made of fewer.
             yield "training step, not accumulated", lambda: self.train([full])
@@ -171,20 +172,28 @@ class _Trial:
             self.ema.update(self.steps)
 
     def save(self) -> None:
-        """Brings to the host what a run saves. Steps before and after compile different kernels."""
+        """Saves and goes on from there, as far as the device sees it.
+
+        Steps before and after compile different kernels.
+        """
         from unidet.backends import nn
 
         if self.ema is not None:
-            self.ema.state_arrays()
-        self.stepper.optimizer.state_arrays()
-        nn.state_arrays(self.model)
+            self.ema.load_state_arrays(self.ema.state_arrays())
+        optimizer = self.stepper.optimizer
+        optimizer.load_state_arrays(optimizer.state_arrays())
+        nn.load_arrays(self.model, nn.state_arrays(self.model))
 
     def predict(self, batch: Batch) -> None:
-        """Detections of a batch."""
+        """Detections of a batch, with weights as they are and freshly loaded."""
+        from unidet.backends import nn
+        from unidet.engine.validation import weights_of
         from unidet.evaluation.run import predictions
 
-        for _ in predictions(self.model, [batch]):
-            pass
+        for weights in (None, nn.state_arrays(self.model)):
+            with weights_of(self.model, weights):
+                for _ in predictions(self.model, [batch]):
+                    pass
 
     def validate(self, images: int) -> None:
         """Losses in evaluation mode."""
