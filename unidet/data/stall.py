@@ -17,13 +17,20 @@ logger = logging.getLogger(__name__)
 
 #: Files that a message names.
 NAMED = 4
+#: Seconds that a thread which was left alone gets to finish, when the process ends.
+GRACE = 1.0
 
-_given_up = threading.Event()
+_left: list[threading.Thread] = []
 
 
 def threads_left_behind() -> bool:
-    """Whether a thread that waits for a file was left alone; Python waits for it when it ends."""
-    return _given_up.is_set()
+    """Whether a thread that was left alone still waits for a file after a moment's grace.
+
+    Python would wait for the loader's workers when it ends.
+    """
+    for thread in _left:
+        thread.join(GRACE)
+    return any(thread.is_alive() for thread in _left)
 
 
 class StallWatch:
@@ -115,12 +122,13 @@ class Puller:
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._busy = False
         # A daemon, because it may wait for a file for ever. It holds no reference to this object.
-        threading.Thread(
+        self._thread = threading.Thread(
             target=_serve,
             args=(source, self._requests, self._answers),
             name="unidet-loader",
             daemon=True,
-        ).start()
+        )
+        self._thread.start()
 
     def __next__(self) -> Any:
         self._busy = True
@@ -135,7 +143,7 @@ class Puller:
         """Ends the thread. One that is still waiting for a file is left alone and ends later."""
         self._requests.put(False)
         if self._busy:
-            _given_up.set()
+            _left.append(self._thread)
         else:
             self._source.close()
 
