@@ -48,12 +48,8 @@ def measure(backend: str, model: str, steps: int) -> dict[str, Any]:
         After each step: ``rss`` in MiB; Jittor's ``kernels`` loaded so far and ``nodes`` alive in
         its graph, 0 on torch; ``losses``.
     """
-    # PyTorch's oneDNN keeps what it has made ready for the last 1024 shapes. Random sizes fill that
-    # for hundreds of steps, which is no growth of a run; a small one is full at once.
-    environment = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", **os.environ}
     done = subprocess.run(
         [sys.executable, str(Path(__file__)), backend, model, str(steps)],
-        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,9 @@ from tests.proofs.steady import MODELS, measure
 
 #: Steps of warming up: by then each kind of batch has come by.
 WARM = 50
+#: Steps until memory is full. PyTorch's oneDNN keeps what it has prepared for 1024 shapes, which
+#: pictures of random size need so long to fill; with a smaller cache it levels off lower.
+FILLED = {"torch": 250, "jittor": WARM}
 STEPS = 500
 
 
@@ -20,26 +23,29 @@ def late_kernels(found: dict[str, Any]) -> int:
     return int(found["kernels"][-1] - found["kernels"][WARM - 1])
 
 
-def levels(found: dict[str, Any]) -> tuple[float, float]:
-    """Resident MiB around the end of the warm-up and at the end."""
+def levels(found: dict[str, Any], *steps: int) -> list[float]:
+    """Resident MiB around some steps, and at the end."""
     rss = found["rss"]
-    return statistics.median(rss[WARM - 10 : WARM + 10]), statistics.median(rss[-20:])
+    around = [statistics.median(rss[step - 10 : step + 10]) for step in steps]
+    return [*around, statistics.median(rss[-20:])]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_five_hundred_steps(model: str, backend: str) -> None:
     found = measure(backend, model, STEPS)
-    early, late = levels(found)
+    filled = FILLED[backend]
+    early, full, late = levels(found, WARM, filled)
     print(
-        f"\n{model} on {backend}: {early:.0f} MiB around step {WARM}, {late:.0f} at {STEPS}; "
-        f"{found['kernels'][WARM - 1]} kernels by then, {late_kernels(found)} later"
+        f"\n{model} on {backend}: {early:.0f} MiB around step {WARM}, {full:.0f} around {filled}, "
+        f"{late:.0f} at {STEPS}; {found['kernels'][WARM - 1]} kernels by step {WARM}, "
+        f"{late_kernels(found)} later"
     )
     assert np.isfinite(found["losses"]).all()
     assert late_kernels(found) == 0
     # A chain that nobody computes would grow by some nodes with every step.
     assert max(found["nodes"][-20:]) <= max(found["nodes"][WARM - 20 : WARM])
-    assert late <= 1.05 * early
+    assert late <= 1.05 * full
 
 
 def test_sizes_of_pictures_compile_nothing(backend: str) -> None:
