@@ -1,6 +1,9 @@
-"""Start-up of the backends: import, first and third training step of RetinaNet-18.
+"""Start-up of the backends: from a new process to the first training steps of RetinaNet-18.
 
-``cold`` gives Jittor an empty cache (minutes), ``warm`` the cache that the cold run left.
+Jittor is measured with an empty cache (``cold``: its core and all kernels are compiled, minutes),
+with the cache that this run left (``warm``), and with the kernels that `unidet warmup` compiles
+(``after warmup``); ``kernels`` counts those compiled in each process. The recipe is that of
+``retinanet_r18_bccd`` with random pictures.
 
     python benchmarks/startup.py [--skip-cold]
 """
@@ -14,55 +17,87 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
-SCRIPT = """
+from unidet.doctor_jittor import cache_folder, read_cache
+
+RECIPE = "retinanet_r18_bccd"
+CLASSES = "model.arguments.num_classes=3"
+
+SCRIPT = f"""
 import json, sys, time
 start = time.perf_counter()
 import numpy as np
-import unidet
-from unidet.backends import ops, optim
+from unidet.config import load_config
+from unidet.data import DetectionDataset
+from unidet.engine import setup
+from unidet.engine.stepper import Stepper
 from unidet.structures import Targets
-backend = sys.argv[1]
-model = unidet.create_model("retinanet_r18_fpn", backend=backend, num_classes=3, fpn_channels=96)
-ready = time.perf_counter()
-optimizer = optim.create("sgd", model, lr=1e-5, momentum=0.9)
-model.train()
-images = np.random.default_rng(0).normal(size=(4, 3, 240, 320)).astype(np.float32)
+config = load_config("{RECIPE}", ["{CLASSES}"])
+data = DetectionDataset("random", [], ("a", "b", "c"), (1, 2, 3), [])
+model = setup.build_model(config, [data], backend=sys.argv[1], device="cpu", seed=0)
+optimizer = setup.build_optimizer(config, model)
+stepper = Stepper(model, optimizer, clip_grad_norm=config.train.clip_grad_norm)
+draw = np.random.default_rng(0)
+batch = model.preprocess.batch([draw.integers(0, 256, (480, 640, 3), np.uint8) for _ in range(4)])
 boxes = np.array([[20, 20, 90, 100], [120, 60, 240, 200]], np.float32)
-goals = [Targets(boxes, np.array([0, 2]))] * 4
+batch.targets[:] = [Targets(boxes, np.array([0, 2]))] * 4
+model.train()
+ready = time.perf_counter()
 steps = []
 for _ in range(4):
     begin = time.perf_counter()
-    losses = model.losses(model(ops.asarray(images, backend=backend)), goals)
-    total = losses["loss_cls"] + losses["loss_box"]
-    optimizer.zero_grad(); optimizer.backward(total); optimizer.step(); ops.item(total)
+    stepper.step([batch], 1.0, lambda values: None)
     steps.append(time.perf_counter() - begin)
-print("RESULT", json.dumps({"import_and_build": ready - start, "steps": steps}))
+print("RESULT", json.dumps({{"import_and_build": ready - start, "steps": steps}}))
 """
 
 
 def measure(backend: str, home: str | None = None) -> dict[str, float]:
-    """Seconds of a fresh process."""
-    # Jittor reads HOME and writes JITTOR_HOME into it: both, or the real cache is used.
-    environment = {**os.environ, **({"HOME": home, "JITTOR_HOME": home} if home else {})}
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, backend],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    line = next(x for x in done.stdout.splitlines() if "RESULT" in x)
+    """Seconds of a fresh process, and the kernels that it compiled."""
+    cache = _cache(home)
+    before, begin = read_cache(cache).kernels, time.perf_counter()
+    done = _run(["-c", SCRIPT, backend], home)
+    line = next(x for x in done.splitlines() if "RESULT" in x)
     found = json.loads(line.partition("RESULT")[2])
     steps = found["steps"]
+    total = time.perf_counter() - begin
     return {
         "import": found["import_and_build"],
         "first step": steps[0],
+        "up to there": found["import_and_build"] + steps[0],
         "second step": steps[1],
         "later step": min(steps[2:]),
-        "process": time.perf_counter() - begin,
+        "process": total,
+        "kernels": read_cache(cache).kernels - before,
     }
+
+
+def warm_up(home: str | None) -> str:
+    """Throws all kernels away, but not Jittor's core, and compiles those of the recipe ahead.
+
+    Returns:
+        The last line of `unidet warmup`: seconds and number of kernels.
+    """
+    for folder in _cache(home).rglob("jit"):
+        for path in folder.iterdir():
+            path.unlink()
+    done = _run(["-m", "unidet", "warmup", RECIPE, "--set", CLASSES], home)
+    return done.splitlines()[-1]
+
+
+def _cache(home: str | None) -> Path:
+    return Path(home, ".cache", "jittor") if home else cache_folder()
+
+
+def _run(words: list[str], home: str | None) -> str:
+    # Jittor reads HOME and writes JITTOR_HOME into it: both, or the real cache is used.
+    environment = {**os.environ, **({"HOME": home, "JITTOR_HOME": home} if home else {})}
+    command = [sys.executable, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"status {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout
 
 
 def main() -> None:
@@ -70,15 +105,21 @@ def main() -> None:
     parser.add_argument("--skip-cold", action="store_true", help="only with the cache at hand")
     args = parser.parse_args()
     rows = {"torch": measure("torch")}
+    warmed = ""
     if args.skip_cold:
         rows["jittor warm"] = measure("jittor")
     else:
         with tempfile.TemporaryDirectory(prefix="unidet-cold-") as home:
             rows["jittor cold"] = measure("jittor", home)
             rows["jittor warm"] = measure("jittor", home)
+            warmed = warm_up(home)
+            rows["after warmup"] = measure("jittor", home)
     print(f"{'seconds':14}" + "".join(f"{name:>14}" for name in rows["torch"]))
     for name, row in rows.items():
-        print(f"{name:14}" + "".join(f"{value:14.2f}" for value in row.values()))
+        *seconds, kernels = row.values()
+        print(f"{name:14}" + "".join(f"{value:14.2f}" for value in seconds) + f"{kernels:14d}")
+    if warmed:
+        print(f"unidet warmup {RECIPE}, with the core compiled: {warmed}")
 
 
 if __name__ == "__main__":

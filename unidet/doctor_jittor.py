@@ -83,6 +83,18 @@ def read_cache(folder: Path) -> CacheContents:
     return CacheContents(size, kernels, core, tuple(locks))
 
 
+def loaded_kernels() -> set[str]:
+    """Files of the kernels that this process has loaded, compiled by it or found in the cache.
+
+    Empty where the system does not say (other than Linux) and without Jittor.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        return set()
+    files = (line.partition("/")[2] for line in maps.read_text(encoding="utf-8").splitlines())
+    return {f"/{name}" for name in files if Path(name).parent.name == "jit" and ".so" in name}
+
+
 def held(lock: Path) -> bool:
     """Whether a process holds the lock; the kernel frees those of processes that died."""
     try:

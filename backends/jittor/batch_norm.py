@@ -19,7 +19,8 @@ from unidet.backends.jittor import jt
 from unidet.backends.jittor import ops_reductions as reductions
 from unidet.backends.jittor.module import as_var
 
-_RECIPE = "unidet_rectified"
+#: Attribute of a tensor that holds what makes its rectified self.
+RECIPE = "unidet_rectified"
 
 _HEADER = r"""
 #include <cmath>
@@ -242,8 +243,22 @@ def batch_norm_inference(
 
 def relu(x: Any) -> Any:
     """``max(x, 0)``; right after a batch normalization both are one kernel."""
-    recipe: Callable[[], Any] | None = getattr(x, _RECIPE, None)
+    recipe: Callable[[], Any] | None = getattr(x, RECIPE, None)
     return jt.nn.relu(x) if recipe is None else recipe()
+
+
+def affine(x: Any, weight: Any, bias: Any) -> Any:
+    """``x * weight + bias`` along axis 1 of ``(N, C, H, W)``; either may be None.
+
+    As a kernel, which composed operations would be compiled anew for: once for each choice of axes
+    that happen to have length 1.
+    """
+    if not _has_kernel(x) or weight is bias is None:
+        return _affine(x, weight, bias)
+    count = x.shape[1]
+    mean = jt.array(np.zeros(count, np.float32)).stop_grad()
+    variance = jt.array(np.ones(count, np.float32)).stop_grad()
+    return _normalize(x, weight, bias, mean, variance, 0.0, fixed=True)
 
 
 def _normalize(
@@ -259,7 +274,7 @@ def _normalize(
         return _Normalize.apply(x, weight, bias, mean, variance, options)
 
     plain = result(False)
-    setattr(plain, _RECIPE, lambda: result(True))
+    setattr(plain, RECIPE, lambda: result(True))
     return plain
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unidet.backends.jittor import jt
+from unidet.backends.jittor.bias import add_bias
 
 Var = Any
 Pair = tuple[int, int]
@@ -149,9 +150,10 @@ def conv2d(
     """See :func:`unidet.backends.ops.conv2d`."""
     address = _product() if _is_pointwise(x, w, padding, groups) else None
     if address is None:
-        return jt.nn.conv2d(x, w, b, stride, padding, dilation, groups)
-    y = _Pointwise.apply(x, w, stride, address)
-    return y if b is None else y + b.broadcast(y, [0, 2, 3])
+        y = jt.nn.conv2d(x, w, None, stride, padding, dilation, groups)
+    else:
+        y = _Pointwise.apply(x, w, stride, address)
+    return y if b is None else add_bias(y, b)
 
 
 def _is_pointwise(x: Var, w: Var, padding: Pair, groups: int) -> bool:

@@ -74,6 +74,7 @@ def load() -> ModuleType:
         with _announced():
             module = _import_jittor()
     importlib.import_module("unidet.backends.jittor.compiling").prepare(module)
+    importlib.import_module("unidet.backends.jittor.memory").prepare()
     return module
 
 

@@ -75,6 +75,8 @@ def write(model: JittorModule, name: str, array: np.ndarray) -> None:
         return
     stopped = target.is_stop_grad()
     value = as_var(np.asarray(array, dtype=str(target.dtype)).reshape(tuple(target.shape)))
+    # A pending array would be fused with what reads it first, and that be compiled apart.
+    value.sync()
     target.update(value)
     # The flag comes along with the value, and under no_grad every new Var is stopped.
     target.stop_grad() if stopped else target.start_grad()

@@ -9,7 +9,7 @@ import numpy as np
 
 from unidet.backends import composite, kernels
 from unidet.backends.jittor import jt
-from unidet.backends.jittor.batch_norm import batch_norm_inference
+from unidet.backends.jittor.batch_norm import affine, batch_norm_inference
 from unidet.backends.jittor.conv import conv2d as _conv2d
 from unidet.backends.jittor.host import constant, dtype_of, var_of
 from unidet.backends.jittor.ops_reductions import mean, softmax
@@ -184,6 +184,8 @@ def group_norm(
     if x.numel() == 0:
         return x
     y = _standardised(x.reshape([n, groups, -1]), eps).reshape(x.shape)
+    if x.ndim == 4:
+        return affine(y, weight, bias)
     column = [1, channels] + [1] * (x.ndim - 2)
     y = y if weight is None else y * weight.reshape(column)
     return y if bias is None else y + bias.reshape(column)

@@ -90,9 +90,7 @@ def test_a_compiled_network_trains_alike(torch: Any, data: Path, tmp_path: Path)
         chosen = toy.config(data, train={"compile": compiled, "ema_decay": 0.9})
         train(chosen, backend="torch", work_dir=tmp_path / name, quiet=True)
     assert_same_weights(tmp_path / "plain", tmp_path / "compiled", 1e-4)
-    np.testing.assert_allclose(
-        losses(tmp_path / "plain"), losses(tmp_path / "compiled"), rtol=1e-5
-    )
+    np.testing.assert_allclose(losses(tmp_path / "plain"), losses(tmp_path / "compiled"), rtol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["train.amp=bf16", "train.amp=fp16", "train.compile=true"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -146,7 +147,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 a run that failed, 2 bad input, 130 interrupted. Any other
         error is a defect and keeps its traceback.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return _run(list(arguments))
+    return end_process(_run(sys.argv[1:]))
+
+
+def end_process(status: int) -> int:
+    """Returns ``status``, or ends the process with it where Python would wait for ever.
+
+    That is where a thread of the loader still waits for a file that does not come.
+    """
+    stall = sys.modules.get("unidet.data.stall")
+    if stall is not None and stall.threads_left_behind():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(words: list[str]) -> int:
     try:
         parser, modules = build_parser()
         namespace = _parse(parser, words)

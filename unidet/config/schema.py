@@ -89,6 +89,15 @@ class DataConfig:
     group_by_aspect_ratio: bool = option(False, "batches hold images of similar shape")
     drop_last: bool = option(False, "leave out the last batch when it is not full")
     cache: bool = option(False, "keep decoded images in memory")
+    cache_gigabytes: float = option(
+        4.0, "most memory for those, of training and of validation each", above=0
+    )
+    stall_seconds: float = option(
+        60.0, "say which files are being read when no batch comes for so long; 0: never", low=0
+    )
+    stall_error_seconds: float = option(
+        0.0, "stop with an error when no batch comes for so long; 0: wait on", low=0
+    )
     class_names: tuple[str, ...] = option((), "use only these classes, in this order")
     skip_empty: bool = option(False, "train without images that hold no object")
     on_bad: str = option("error", "what bad entries and images do", choices=("error", "skip"))

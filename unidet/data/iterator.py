@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType, TracebackType
 from typing import Any
 
+from unidet.data.stall import Puller, StallWatch
 from unidet.structures import Batch
 
 
@@ -15,10 +16,24 @@ class BatchIterator(Iterator[Batch]):
     """Runs ``load(0), load(1), ...`` through grain, in order, read ahead by threads.
 
     Steps for which ``load`` returns nothing are passed over.
+
+    Args:
+        load: makes the batch of a step.
+        length: number of steps.
+        num_workers: threads that read ahead; 0 reads when a batch is asked for.
+        watch: says when a batch does not come; such a wait can be interrupted.
     """
 
-    def __init__(self, load: Callable[[int], Batch | None], length: int, num_workers: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[int], Batch | None],
+        length: int,
+        num_workers: int,
+        watch: StallWatch | None = None,
+    ) -> None:
         self._source = _grain_iterator(load, length, num_workers) if length else None
+        if self._source is not None and watch is not None and watch.active:
+            self._source = Puller(self._source, watch)
         _open.add(self)
 
     def __next__(self) -> Batch:

@@ -17,6 +17,7 @@ from unidet.data.order import count_batches, plan_batches, take_part
 from unidet.data.preprocess import Preprocess, Sample
 from unidet.data.proposals import with_proposals, without_proposals
 from unidet.data.resize import SIDE_RULES
+from unidet.data.stall import StallWatch
 from unidet.data.transforms import (
     Augmentation,
     FirstEpochs,
@@ -64,6 +65,8 @@ class Loader:
         cache_gigabytes: limit of that memory; what does not fit is decoded each time.
         skip_empty: leave out images without a box that can be learnt.
         min_box_size: boxes with a side below so many pixels of the original are dropped.
+        stall_seconds: warn when no batch has come for so long, see :class:`StallWatch`.
+        stall_error_seconds: give up with ``RunFailedError`` after so long; 0 waits on.
 
     Raises:
         ValueError: an argument out of range.
@@ -88,6 +91,8 @@ class Loader:
         cache_gigabytes: float = 4.0,
         skip_empty: bool = False,
         min_box_size: float = 1.0,
+        stall_seconds: float = 60.0,
+        stall_error_seconds: float = 0.0,
     ) -> None:
         check_on_bad(on_bad)
         _at_least("batch_size", batch_size, 1)
@@ -137,6 +142,7 @@ class Loader:
                 "Invalid value for `proposals`. Expected scores for all data sets that are mixed, "
                 "or for none. Received some with and some without."
             )
+        self.watch = StallWatch(stall_seconds, stall_error_seconds)
         self._cache = ImageCache(int(cache_gigabytes * 1e9) if cache_images else 0)
         self._ratios = (
             [self.datasets[d].aspect_ratio(i) for d, i in self._images]
@@ -194,6 +200,7 @@ class Loader:
             lambda step: self._load(plan, epoch, start_step + step, changes),
             len(plan) - start_step,
             self.num_workers,
+            self.watch,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -207,7 +214,7 @@ class Loader:
             numbers, part = plan[(step + ahead) % len(plan)], None
             if self._shared:
                 numbers, part = take_part(numbers, self.shard)
-            found = (self._sample(int(n), epoch, changes) for n in numbers)
+            found = (self._watched(int(n), epoch, changes) for n in numbers)
             samples = [sample for sample in found if sample is not None]
             if samples:
                 return dataclasses.replace(self.preprocess.collate(samples), part=part)
@@ -215,6 +222,11 @@ class Loader:
             return None
         names = ", ".join(d.name for d in self.datasets)
         raise UserError(f"No image of {names} can be read.")
+
+    def _watched(self, number: int, epoch: int, changes: Changes) -> Sample | None:
+        dataset_id, index = self._images[number]
+        with self.watch.reading(self.datasets[dataset_id].images[index].path):
+            return self._sample(number, epoch, changes)
 
     def _sample(self, number: int, epoch: int, changes: Changes) -> Sample | None:
         dataset_id, index = self._images[number]

@@ -269,23 +269,23 @@ def build_loader(
     from unidet.data import FirstEpochs, Loader, create_augmentation
 
     data, world = config.data, distributed.world()
-    shard = (world.rank, world.size)
     if train and data.batch_size < world.size:
         raise ConfigError(
             f"Invalid value for `data.batch_size`. Expected {world.size} or more, an image for "
             f"each rank. Received {data.batch_size}."
         )
+    shared: dict[str, Any] = {
+        "num_workers": data.num_workers,
+        "shard": (world.rank, world.size),
+        "on_bad": data.on_bad,
+        "cache_images": data.cache,
+        "cache_gigabytes": data.cache_gigabytes,
+        "stall_seconds": data.stall_seconds,
+        "stall_error_seconds": data.stall_error_seconds,
+    }
     if not train:
         size = config.evaluation.batch_size or data.batch_size
-        return Loader(
-            list(datasets),
-            model.preprocess,
-            size,
-            num_workers=data.num_workers,
-            shard=shard,
-            on_bad=data.on_bad,
-            cache_images=data.cache,
-        )
+        return Loader(list(datasets), model.preprocess, size, **shared)
     augmentations: list[Any] = []
     for chosen in data.augmentations:
         made = create_augmentation(chosen.name, chosen.arguments)
@@ -299,11 +299,8 @@ def build_loader(
         seed=seed,
         group_by_aspect_ratio=data.group_by_aspect_ratio,
         drop_last=data.drop_last,
-        num_workers=data.num_workers,
-        shard=shard,
-        on_bad=data.on_bad,
-        cache_images=data.cache,
         skip_empty=data.skip_empty,
+        **shared,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -91,11 +92,20 @@ class Trainer:
     def attach(self, log: RunLog, display: Display) -> None:
         """Says where to report."""
         self.log, self.display = log, display
+        for loader in filter(None, (self.loader, self.val_loader)):
+            loader.watch.report = self._warn
 
     def say(self, text: str) -> None:
         """A line for the log and the terminal."""
         self.log.line(text)
         self.display.line(text)
+
+    def _warn(self, text: str) -> None:
+        """A line that any rank may have to say."""
+        if self.world.is_main:
+            self.say(text)
+        else:
+            print(f"unidet: rank {self.world.rank}: {text}", file=sys.stderr, flush=True)
 
     # The loop.
 

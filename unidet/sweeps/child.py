@@ -84,7 +84,7 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from unidet.cli.main import main as command
 
-    return command(sys.argv[1:])
+    return command()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""A long run with pictures of random size keeps its memory and compiles nothing new."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.proofs.steady import MODELS, measure
+
+#: Steps of warming up: by then each kind of batch has come by.
+WARM = 50
+#: Steps until memory is full. PyTorch's oneDNN keeps what it has prepared for 1024 shapes, which
+#: pictures of random size need so long to fill; with a smaller cache it levels off lower.
+FILLED = {"torch": 250, "jittor": WARM}
+STEPS = 500
+
+
+def late_kernels(found: dict[str, Any]) -> int:
+    """Kernels that were loaded after the warm-up, wherever they came from."""
+    return int(found["kernels"][-1] - found["kernels"][WARM - 1])
+
+
+def levels(found: dict[str, Any], *steps: int) -> list[float]:
+    """Resident MiB around some steps, and at the end."""
+    rss = found["rss"]
+    around = [statistics.median(rss[step - 10 : step + 10]) for step in steps]
+    return [*around, statistics.median(rss[-20:])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_five_hundred_steps(model: str, backend: str) -> None:
+    found = measure(backend, model, STEPS)
+    filled = FILLED[backend]
+    early, full, late = levels(found, WARM, filled)
+    print(
+        f"\n{model} on {backend}: {early:.0f} MiB around step {WARM}, {full:.0f} around {filled}, "
+        f"{late:.0f} at {STEPS}; {found['kernels'][WARM - 1]} kernels by step {WARM}, "
+        f"{late_kernels(found)} later"
+    )
+    assert np.isfinite(found["losses"]).all()
+    assert late_kernels(found) == 0
+    # A chain that nobody computes would grow by some nodes with every step.
+    assert max(found["nodes"][-20:]) <= max(found["nodes"][WARM - 20 : WARM])
+    assert late <= 1.05 * full
+
+
+def test_sizes_of_pictures_compile_nothing(backend: str) -> None:
+    """The quick version: wide, tall and small pictures, one to three of them, full or bare."""
+    found = measure(backend, "retinanet", 40)
+    assert np.isfinite(found["losses"]).all()
+    assert found["kernels"][-1] == found["kernels"][9]
