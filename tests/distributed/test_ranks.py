@@ -24,6 +24,7 @@ from tests.distributed.launching import (
     wait_until,
 )
 from tests.engine.runs import losses, rows
+from unidet.backends import available
 from unidet.checkpoint import load_checkpoint
 
 #: A detector without running statistics, on small pictures.
@@ -101,9 +102,31 @@ def test_two_ranks_train_as_one_does(backend: str, config: str, tmp_path: Path) 
         assert scores[1]["metrics"][name] == pytest.approx(value, abs=1e-4), name
 
 
+def test_two_ranks_evaluate_as_one_does(backend: str, config: str, tmp_path: Path) -> None:
+    """Three images: one rank has two of them, or one has all."""
+    needs_launcher(backend)
+    run(backend, 1, train_words(backend, tmp_path / "run", config, train__max_steps=1))
+    data = tmp_path / "run" / "data" / "val"
+    found = []
+    for ranks in (1, RANKS):
+        words = ["eval", str(tmp_path / "run" / "last.safetensors"), "--backend", backend]
+        words += ["--data", str(data / "annotations.json"), "--images", str(data / "images")]
+        words += ["--batch-size", "2", "--results", str(tmp_path / f"{ranks}.json")]
+        output = run(backend, ranks, words)
+        assert output.count("images a second") == 1
+        found.append(json.loads((tmp_path / f"{ranks}.json").read_text()))
+    assert [one["image_id"] for one in found[0]] == [one["image_id"] for one in found[1]]
+    scores = [[one["score"] for one in results] for results in found]
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("own", ["torch", pytest.param("jittor", marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_all_and_another_number_goes_on(
-    backend: str, config: str, tmp_path: Path
+    own: str, config: str, tmp_path: Path
 ) -> None:
+    backend = own
+    if backend not in available():
+        pytest.skip(f"{backend} is not installed")
     needs_launcher(backend)
     long = {"train__epochs": 6, "train__checkpoint_every": 1}
     whole, work = tmp_path / "whole", tmp_path / "work"

@@ -87,7 +87,9 @@ def test_a_step_that_overflows_is_left_out(torch: Any) -> None:
 
 def test_a_compiled_network_trains_alike(torch: Any, data: Path, tmp_path: Path) -> None:
     for name, compiled in (("plain", False), ("compiled", True)):
-        chosen = toy.config(data, train={"compile": compiled, "ema_decay": 0.9})
+        # Not Adam: it would blow up what rounding makes of the bias before the norm.
+        rule = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0}
+        chosen = toy.config(data, train={"compile": compiled, "ema_decay": 0.9}, optimizer=rule)
         train(chosen, backend="torch", work_dir=tmp_path / name, quiet=True)
     assert_same_weights(tmp_path / "plain", tmp_path / "compiled", 1e-4)
     np.testing.assert_allclose(losses(tmp_path / "plain"), losses(tmp_path / "compiled"), rtol=1e-5)

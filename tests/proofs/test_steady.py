@@ -12,8 +12,8 @@ from tests.proofs.steady import MODELS, measure
 
 #: Steps of warming up: by then each kind of batch has come by.
 WARM = 50
-#: Steps until memory is full. PyTorch's oneDNN keeps what it has prepared for 1024 shapes, which
-#: pictures of random size need so long to fill; with a smaller cache it levels off lower.
+#: Steps until memory is full. PyTorch's goes on growing for longer: its oneDNN prepares up to 1024
+#: shapes, and small blocks keep large ones in the heap.
 FILLED = {"torch": 250, "jittor": WARM}
 STEPS = 500
 

@@ -179,6 +179,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from unidet.backends import distributed, resolve
     from unidet.cli.eval_files import write_json
     from unidet.data import Loader
     from unidet.data.sources import load_dataset
@@ -190,6 +191,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     dataset = load_dataset({**spec, "proposals": args.proposals, "embeddings": args.embeddings})
     prior = read_class_prior(args.class_prior, dataset) if args.class_prior else None
     dataset.check_files()
+    world = distributed.join(resolve(args.backend), args.device)
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     _check_proposals(args, detector, dataset)
     scoring = _scoring(args, detector, dataset, prior)
@@ -199,8 +201,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         check_vocabulary(detector.model, f"of {args.checkpoint}")
         if not args.class_agnostic:
             _check_classes(detector, dataset)
-    loader = Loader(dataset, detector.preprocess, args.batch_size, num_workers=args.workers)
-    with Progress(len(dataset)) as progress:
+    loader = Loader(
+        dataset,
+        detector.preprocess,
+        args.batch_size,
+        num_workers=args.workers,
+        shard=(world.rank, world.size),
+    )
+    with Progress(len(dataset), shown=world.size == 1) as progress:
         result = evaluate_model(
             detector.model,
             loader,
@@ -211,6 +219,9 @@ def _evaluate(args: argparse.Namespace) -> int:
             class_agnostic=args.class_agnostic,
             progress=progress,
         )
+    distributed.leave()
+    if not world.is_main:
+        return 0
     print(result.table)
     if result.per_class:
         print()
@@ -321,7 +332,7 @@ def _scoring(
 class Progress:
     """A bar on a terminal, silent elsewhere."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, *, shown: bool = True) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -332,7 +343,7 @@ class Progress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (shown and console.is_terminal),
             transient=True,
         )
         self._task = self._bar.add_task("images", total=total)

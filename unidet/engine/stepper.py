@@ -57,6 +57,7 @@ class Stepper:
         if amp != "off":
             make = implementation(backend_of(model), "precision").autocast
             make(device, amp)  # refuses before the run begins
+            nn.prefer_half(model)
             self._autocast = lambda: make(device, amp)
         if self._scaled and optimizer is not None:
             optimizer.scale_losses(device)
