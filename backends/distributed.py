@@ -26,7 +26,7 @@ from unidet.backends.registry import implementation
 
 
 class RanksLostError(RuntimeError):
-    """Another rank failed or was killed, so that nothing can be exchanged any more."""
+    """Another rank failed, or the launcher ended this one: nothing can be exchanged any more."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,15 @@ def start(rank: int, size: int, device: str) -> None:
     """Joins the group that ``torchrun`` describes."""
     # torchrun ends the ranks that are left when one has failed.
     signal.signal(signal.SIGTERM, _told_to_stop)
+    own = int(os.environ.get("LOCAL_RANK", 0))
+    if device == "cuda" and own >= torch.cuda.device_count():
+        raise ValueError(
+            f"Invalid value for `device`. Expected 'cpu', or a GPU for each rank of this machine. "
+            f"Received 'cuda' for rank {own} and {torch.cuda.device_count()} GPUs."
+        )
     with failures_named():
         if device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(own)
         # Numbers of the host travel by gloo whatever the device.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
 

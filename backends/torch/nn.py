@@ -91,6 +91,10 @@ class _BatchNorm(_Torch):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not (self.synchronised and self.training and distributed.world().size > 1):  # type: ignore[attr-defined]
             return super().forward(x)  # type: ignore[misc]
+        with torch.autocast(x.device.type, enabled=False):
+            return self._over_ranks(x.float()).to(x.dtype)
+
+    def _over_ranks(self, x: torch.Tensor) -> torch.Tensor:
         mean, variance, count = batch_statistics(x, sharing.weight())
         if self.running_mean is not None:  # type: ignore[has-type]
             self._track(mean.detach(), (variance * count / (count - 1)).detach())

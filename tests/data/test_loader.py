@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from unidet.data import DetectionDataset, Loader, Preprocess, load_coco
-from unidet.data.order import plan_batches
+from unidet.data.order import plan_batches, take_part
 from unidet.data.transforms import FirstEpochs, HorizontalFlip, RandomResize, RandomZoom
 from unidet.errors import UserError
 from unidet.structures import Batch
@@ -98,6 +98,25 @@ def test_shards_share_out_the_epoch(scenes: DetectionDataset) -> None:
     assert [len(s) for s in plain] == [2, 1, 1]
     assert sorted(flat(flat(ids(s)) for s in plain)) == [r.id for r in scenes.images]
     assert list(make(scenes, shuffle=False, shard=(4, 5))) == []
+
+
+def test_a_part_whose_images_cannot_be_read_is_stood_in_for(
+    scenes: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ids(make(scenes).epoch(0))
+    second = take_part(np.arange(len(whole[0])), (1, 3))[0]
+    bad = {whole[0][i] for i in second}
+    read = type(scenes).read
+
+    def refuse(self: DetectionDataset, index: int) -> np.ndarray:
+        if self.images[index].id in bad:
+            raise UserError("Cannot read it.")
+        return read(self, index)
+
+    monkeypatch.setattr(type(scenes), "read", refuse)
+    part = next(make(scenes, shard=(1, 3), on_bad="skip").epoch(0))
+    assert part.part.stands_in and part.part.whole == len(whole[0])
+    assert part.image_ids[0] in whole[0] and part.image_ids[0] not in bad
 
 
 def test_aspect_ratio_groups() -> None:

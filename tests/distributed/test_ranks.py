@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from tests.distributed.launching import (
 from tests.engine.runs import losses, rows
 from unidet.backends import available
 from unidet.checkpoint import load_checkpoint
+from unidet.config import load_config
+from unidet.data.order import plan_batches
+from unidet.engine import setup
 
 #: A detector without running statistics, on small pictures.
 SMALL = {
@@ -37,6 +41,7 @@ SMALL = {
             "head_depth": 1,
             "head_groups": 4,
             "norm_eval": True,
+            "score_threshold": 0.0,
             "preprocess": {"resize": "none"},
         },
     },
@@ -53,18 +58,44 @@ SMALL = {
 TWO_STAGE = {
     "name": "faster_rcnn_r18_fpn",
     "arguments": {
-        **{"fpn_channels": 32, "head_channels": 64, "norm": "frozen"},
+        **{"fpn_channels": 32, "head_channels": 64, "norm": "frozen", "score_threshold": 0.0},
         **{"rpn_pre_nms_train": 2000, "rpn_post_nms_train": 2000, "rpn_nms_iou": 1.0},
         **{"roi_batch": 2100, "preprocess": {"resize": "none"}},
     },
 }
 
 
+def written(folder: Path, values: dict[str, Any], bare: int = 0) -> str:
+    """A config file, and the generated scenes that it trains on.
+
+    Args:
+        folder: where both go.
+        values: of the config.
+        bare: so many batches of the first epoch lose all their objects; of as many more, the
+            second half of their images does, which is the second rank's part.
+    """
+    values = {**values, "data": {**values["data"], "root": str(folder / "data")}}
+    path = folder / "chosen.yaml"
+    path.write_text(yaml.safe_dump(values))
+    config = load_config(str(path))
+    (made,) = setup.load_datasets(config, "train", folder)
+    setup.load_datasets(config, "val", folder)
+    size = config.data.batch_size
+    plan = plan_batches(
+        len(made), size, seed=config.train.seed, epoch=0, shuffle=True, drop_last=False
+    )
+    gone = {made.images[i].id for batch in plan[:bare] for i in batch}
+    gone |= {made.images[i].id for batch in plan[bare : 2 * bare] for i in batch[size // 2 :]}
+    annotations = folder / "data" / "train" / "annotations.json"
+    content = json.loads(annotations.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    annotations.write_text(json.dumps(content))
+    return str(path)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
-    return str(path)
+    return written(tmp_path, SMALL, bare=1)
 
 
 def assert_same_run(one: Path, other: Path, bound: float = 1e-5) -> None:
@@ -78,17 +109,8 @@ def assert_same_run(one: Path, other: Path, bound: float = 1e-5) -> None:
             assert apart <= bound * size
 
 
-def without_objects(folder: Path, images: range) -> None:
-    """Takes the objects out of some training images."""
-    path = folder / "data" / "train" / "annotations.json"
-    content = json.loads(path.read_text())
-    gone = {content["images"][i]["id"] for i in images}
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
-    path.write_text(json.dumps(content))
-
-
 def test_two_ranks_train_as_one_does(backend: str, config: str, tmp_path: Path) -> None:
-    """Batches of three and one: uneven parts, and a rank without an image of its own."""
+    """Batches of three and one: uneven parts, none with an object, a rank without an image."""
     needs_launcher(backend)
     one, two = tmp_path / "one", tmp_path / "two"
     run(backend, 1, train_words(backend, one, config))
@@ -106,7 +128,7 @@ def test_two_ranks_evaluate_as_one_does(backend: str, config: str, tmp_path: Pat
     """Three images: one rank has two of them, or one has all."""
     needs_launcher(backend)
     run(backend, 1, train_words(backend, tmp_path / "run", config, train__max_steps=1))
-    data = tmp_path / "run" / "data" / "val"
+    data = tmp_path / "data" / "val"
     found = []
     for ranks in (1, RANKS):
         words = ["eval", str(tmp_path / "run" / "last.safetensors"), "--backend", backend]
@@ -115,6 +137,7 @@ def test_two_ranks_evaluate_as_one_does(backend: str, config: str, tmp_path: Pat
         output = run(backend, ranks, words)
         assert output.count("images a second") == 1
         found.append(json.loads((tmp_path / f"{ranks}.json").read_text()))
+    assert {one["image_id"] for one in found[0]} == {1, 2, 3}
     assert [one["image_id"] for one in found[0]] == [one["image_id"] for one in found[1]]
     scores = [[one["score"] for one in results] for results in found]
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
@@ -163,16 +186,13 @@ def test_the_rank_that_fails_tells_why(backend: str, config: str, tmp_path: Path
     """A damaged image that one rank alone meets; and what all ranks meet is told once."""
     needs_launcher(backend)
     work = tmp_path / "work"
-    run(backend, 1, train_words(backend, work, config, train__max_steps=1))
-    # The first image of the first batch is rank 0's, its last rank 1's.
-    for image in sorted((work / "data" / "train" / "images").iterdir())[:3]:
+    for image in sorted((tmp_path / "data" / "train" / "images").iterdir())[:3]:
         image.write_bytes(b"not a picture")
-    status, output = finish(
-        start(backend, RANKS, [*train_words(backend, work, config), "--overwrite"]), 60
-    )
+    status, output = finish(start(backend, RANKS, train_words(backend, work, config)), 60)
     told = [line for line in output.splitlines() if line.startswith("unidet: ")]
     assert status != 0 and len(told) == 1, output
     assert told[0].startswith("unidet: rank ") and "images" in told[0]
+    assert not work.exists() or not [p for p in work.iterdir() if p.name != "data"]
     status, output = finish(start(backend, RANKS, train_words(backend, work, "no_such_config")), 60)
     assert status != 0 and output.count("unidet: rank") == 1, output
 
@@ -180,7 +200,7 @@ def test_the_rank_that_fails_tells_why(backend: str, config: str, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["retinanet", "faster_rcnn"])
 def test_twenty_steps(backend: str, chosen: str, tmp_path: Path) -> None:
-    """The first batches hold no object at all."""
+    """The first five batches hold no object, the next five none on the second rank."""
     needs_launcher(backend)
     values = {**SMALL, "train": {"epochs": 1, "max_steps": 20, "log_every": 1, "eval_every": 0}}
     values["data"] = {**SMALL["data"], "batch_size": 4}
@@ -188,14 +208,9 @@ def test_twenty_steps(backend: str, chosen: str, tmp_path: Path) -> None:
     values["optimizer"] = {**SMALL["optimizer"], "lr": 0.0005}
     if chosen == "faster_rcnn":
         values["model"] = TWO_STAGE
-    path = tmp_path / "chosen.yaml"
-    path.write_text(yaml.safe_dump(values))
+    config = written(tmp_path, values, bare=5)
     for name, ranks in (("one", 1), ("two", RANKS)):
-        work = tmp_path / name
-        words = train_words(backend, work, str(path))
-        run(backend, 1, [*words, "--set", "train.max_steps=1"])
-        without_objects(work, range(0, 40))
-        run(backend, ranks, [*words, "--overwrite"])
+        run(backend, ranks, train_words(backend, tmp_path / name, config))
     assert len(losses(tmp_path / "one")) == 20
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
@@ -214,6 +229,25 @@ def test_the_other_framework_s_launcher_is_refused(
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"Expected that of {launcher}"):
         distributed.join(own, "cpu")
+
+
+def test_norms_over_the_images_of_all_ranks(backend: str, tmp_path: Path) -> None:
+    """Uneven parts, running statistics included; without it the ranks would depart at once."""
+    needs_launcher(backend)
+    model = {**SMALL["model"], "arguments": {**SMALL["model"]["arguments"], "norm_eval": False}}
+    train = {"epochs": 1, "log_every": 1, "eval_every": 0, "sync_batch_norm": True}
+    values = {**SMALL, "model": model, "train": train, "evaluation": {}}
+    values["data"] = {**SMALL["data"], "drop_last": True}
+    config = written(tmp_path, values)
+    for name, ranks in (("one", 1), ("two", RANKS)):
+        run(backend, ranks, train_words(backend, tmp_path / name, config))
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    if backend == "torch":
+        for amp, name in (("bf16", "half"), ("fp16", "scaled")):
+            words = train_words(backend, tmp_path / name, config, train__amp=amp)
+            run(backend, RANKS, words)
+            half, full = losses(tmp_path / name), losses(tmp_path / "one")
+            np.testing.assert_allclose(half, full, rtol=0.03)
 
 
 def test_a_batch_smaller_than_the_ranks_is_refused(

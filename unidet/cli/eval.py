@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.cli.bar import Progress
 from unidet.cli.localisation import add_localisation, localise
 from unidet.cli.options import add_framework, add_loading
 from unidet.cli.vocabulary import add_scoring_options
@@ -144,7 +145,15 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("Invalid option --only-classes. Expected it with a file of proposals.")
     if not args.images and args.format != "voc":
         raise UserError("Missing option --images. Expected the folder of the images.")
-    return _evaluate(args)
+    from unidet.backends.distributed import RanksLostError
+    from unidet.errors import RunFailedError
+
+    try:
+        return _evaluate(args)
+    except RanksLostError as error:
+        raise RunFailedError(
+            "Another rank failed or was killed, or the job was stopped. Nothing was written."
+        ) from error
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -237,6 +246,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tell(text: str) -> None:
+    """A line beside the results, of one rank."""
+    from unidet.backends import distributed
+
+    if distributed.world().is_main:
+        print(text, file=sys.stderr)
+
+
 def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
     """Stops where classes cannot be told apart, warns where names differ and order decides."""
     from unidet.errors import UserError
@@ -244,7 +261,7 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
 
     names = detector.class_names
     if finds_objects(names, dataset):
-        print("the checkpoint tells no classes apart: boxes alone are scored", file=sys.stderr)
+        _tell("the checkpoint tells no classes apart: boxes alone are scored")
         return
     try:
         label_categories(names, dataset)
@@ -255,18 +272,15 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
     _warn_of_no_boxes(dataset)
     missing = [name for name in dataset.class_names if names and name not in names]
     if missing:
-        print(
+        _tell(
             f"warning: the checkpoint does not know the name {missing[0]!r}; classes are taken "
-            "in their order",
-            file=sys.stderr,
+            "in their order"
         )
 
 
 def _warn_of_no_boxes(dataset: DetectionDataset) -> None:
     if not dataset.num_boxes:
-        print(
-            f"warning: {dataset.name} holds no boxes, so every metric will be -1", file=sys.stderr
-        )
+        _tell(f"warning: {dataset.name} holds no boxes, so every metric will be -1")
 
 
 def _check_proposals(
@@ -327,36 +341,6 @@ def _scoring(
     if model.settings.max_detections is not None and limit > model.settings.max_detections:
         found["max_detections"] = limit
     return found
-
-
-class Progress:
-    """A bar on a terminal, silent elsewhere."""
-
-    def __init__(self, total: int, *, shown: bool = True) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            "{task.description}",
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (shown and console.is_terminal),
-            transient=True,
-        )
-        self._task = self._bar.add_task("images", total=total)
-
-    def __call__(self, done: int) -> None:
-        self._bar.update(self._task, completed=done)
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._bar.stop()
 
 
 def _summary(

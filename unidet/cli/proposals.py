@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from unidet.cli.eval import Progress
+    from unidet.cli.bar import Progress
     from unidet.data import Loader
     from unidet.data.preprocess import with_statistics
     from unidet.data.proposals import check_destination, write_proposals

@@ -88,7 +88,7 @@ def _unidetector(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from unidet.backends import resolve
-    from unidet.cli.eval import Progress
+    from unidet.cli.bar import Progress
     from unidet.outputs import check_output
     from unidet.recipes.config import load_recipe
     from unidet.recipes.ledger import Ledger

@@ -33,7 +33,9 @@ def _first() -> bool:
     with contextlib.suppress(OSError):
         stat = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8")
         started = stat.rpartition(")")[2].split()[19]
-    claim = Path(tempfile.gettempdir(), f"unidet-{os.getuid()}-{parent}-{started}.failed")
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    name = f"unidet-{os.getuid()}-{parent}-{started}-{attempt}.failed"
+    claim = Path(tempfile.gettempdir(), name)
     try:
         os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:

@@ -27,7 +27,7 @@ from unidet.data.transforms import (
     scale_targets,
 )
 from unidet.errors import UserError
-from unidet.structures import Batch
+from unidet.structures import Batch, Part
 
 logger = logging.getLogger(__name__)
 
@@ -214,14 +214,22 @@ class Loader:
             numbers, part = plan[(step + ahead) % len(plan)], None
             if self._shared:
                 numbers, part = take_part(numbers, self.shard)
-            found = (self._watched(int(n), epoch, changes) for n in numbers)
-            samples = [sample for sample in found if sample is not None]
+            samples = self._samples(numbers, epoch, changes)
+            if part is not None and not samples:
+                # None of its own can be read: an image of another part stands in, if any can.
+                whole = plan[(step + ahead) % len(plan)]
+                samples = self._samples(whole, epoch, changes)[:1]
+                part = Part(0, len(whole), stands_in=True)
             if samples:
                 return dataclasses.replace(self.preprocess.collate(samples), part=part)
         if not self._even:
             return None
         names = ", ".join(d.name for d in self.datasets)
         raise UserError(f"No image of {names} can be read.")
+
+    def _samples(self, numbers: np.ndarray, epoch: int, changes: Changes) -> list[Sample]:
+        found = (self._watched(int(n), epoch, changes) for n in numbers)
+        return [sample for sample in found if sample is not None]
 
     def _watched(self, number: int, epoch: int, changes: Changes) -> Sample | None:
         dataset_id, index = self._images[number]

@@ -21,6 +21,7 @@ class Progress:
         epoch_losses: mean loss of each finished epoch.
         window: sums since the last row of the metrics file.
         window_count: steps in ``window``.
+        window_missing: how many of them lacked a value, by its name.
         best: best value so far of the metric that chooses the best checkpoint.
         best_step: step that reached it.
         evaluated_step: step of the latest evaluation.
@@ -38,6 +39,7 @@ class Progress:
     epoch_losses: list[float] = field(default_factory=list)
     window: dict[str, float] = field(default_factory=dict)
     window_count: int = 0
+    window_missing: dict[str, int] = field(default_factory=dict)
     best: float | None = None
     best_step: int | None = None
     evaluated_step: int = -1
@@ -58,8 +60,8 @@ class Progress:
             UserError: keys are missing or unknown; names ``origin``.
         """
         known = {f.name for f in fields(cls)}
-        # States of earlier versions lack it.
-        values = {"scaling": {}, **values}
+        # States of earlier versions lack them.
+        values = {"scaling": {}, "window_missing": {}, **values}
         if set(values) != known:
             raise UserError(
                 f"Invalid training state {origin}. Expected the keys {', '.join(sorted(known))}. "
@@ -72,13 +74,21 @@ class Progress:
         self.loss_sum += values["loss"]
         self.loss_count += 1
         self.window_count += 1
+        # A step in half precision that was left out has no norm of the gradient.
+        for name in self.window.keys() - values.keys():
+            self.window_missing[name] = self.window_missing.get(name, 0) + 1
+        for name in values.keys() - self.window.keys():
+            self.window_missing[name] = self.window_count - 1
         for name, value in values.items():
             self.window[name] = self.window.get(name, 0.0) + value
 
     def take_window(self) -> dict[str, float]:
         """Means since the last call."""
-        means = {name: total / self.window_count for name, total in self.window.items()}
-        self.window, self.window_count = {}, 0
+        means = {
+            name: total / (self.window_count - self.window_missing.get(name, 0))
+            for name, total in self.window.items()
+        }
+        self.window, self.window_count, self.window_missing = {}, 0, {}
         return means
 
     def end_epoch(self) -> float:

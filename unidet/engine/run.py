@@ -89,7 +89,7 @@ def train(
     config = from_mapping(resolve(config))
     folder = RunFolder(Path(work_dir))
     folder.check()
-    world = distributed.join(backend, device)
+    world, existed = distributed.join(backend, device), True
     try:
         saved, origin, notes = _saved_state(config, folder, resume, overwrite)
         world.wait()  # all have seen the folder as it was before
@@ -100,6 +100,7 @@ def train(
             elif config.train.weights:
                 notes.append(trainer.start_from(config.train.weights))
             existed = folder.root.exists()
+            world.wait()  # all have read what the folder may be cleared of
             if world.is_main:
                 _open_folder(folder, config, overwrite=overwrite)
                 if origin is not None:
@@ -114,9 +115,18 @@ def train(
                     folder.remove(keep_root=existed)
                 raise
     except distributed.RanksLostError as error:
+        saved_some = folder.has_state
+        if world.is_main and not saved_some:
+            folder.remove(keep_root=existed)
         raise RunFailedError(
-            f"Another rank failed or was killed, so rank {world.rank} stops too. What was saved in "
-            f"{folder.root} is whole; go on with --resume, with any number of ranks."
+            f"Another rank failed or was killed, or the job was stopped, so rank {world.rank} "
+            "stops too. "
+            + (
+                f"What was saved in {folder.root} is whole; go on with --resume, with any number "
+                "of ranks."
+                if saved_some
+                else "Nothing had been saved yet."
+            )
         ) from error
     weights = folder.final if config.train.load_best_at_end else folder.last
     return _result(folder, trainer.progress, weights, time.perf_counter() - started)

@@ -342,6 +342,7 @@ class Trainer:
         )
         self.log.line(message)
         self._plot()
+        self.world.wait()  # a rank that ends would end the one that still writes
         raise RunFailedError(message) from None
 
     def _report_end(self) -> None:

@@ -130,7 +130,7 @@ def _evaluate(
     started = time.perf_counter()
     for batch, found in predictions(model, loader):
         for image_id, one in zip(map(int, batch.image_ids), found):
-            # Sharded loaders repeat images to fill up; twice the same would count as false.
+            # Loaders that group by shape repeat images; twice the same would count as false.
             if image_id not in seen:
                 seen.add(image_id)
                 kept = best(one, limit)
@@ -142,6 +142,7 @@ def _evaluate(
         if progress is not None:
             progress(len(seen))
     seconds = time.perf_counter() - started
+    seconds = max(distributed.world().gather(seconds))
     results, seen = _of_all_ranks(results, seen, dataset)
     return distributed.world().from_main(
         _score(dataset, results, sorted(seen), agnostic, limit, seconds)
@@ -158,7 +159,6 @@ def _of_all_ranks(
         return results, seen
     everything, images = [], set()
     for own, own_images in distributed.world().gather((results, seen)):
-        # A loader that fills up repeats images.
         everything += [one for one in own if one["image_id"] not in images]
         images |= own_images
     order = {record.id: place for place, record in enumerate(dataset.images)}
