@@ -44,8 +44,14 @@ def pytest_configure(config: pytest.Config) -> None:
             jt.flags.use_cuda = int(bool(jt.has_cuda))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what a GPU cannot show."""
+    """Marks as slow what is so on one backend; leaves out what a GPU cannot show."""
+    for item in items:
+        marker = item.get_closest_marker("slow_on")
+        if marker and getattr(item, "callspec", None):
+            if item.callspec.params.get("backend") in marker.args:  # type: ignore[attr-defined]
+                item.add_marker("slow")
     if config.getoption("--device") == "cuda":
         for item in items:
             if item.get_closest_marker("cpu"):

@@ -54,6 +54,7 @@ def predictions(folder: str) -> tuple[list[str], set[int]]:
     return names, {annotation["category_id"] for annotation in content["annotations"]}
 
 
+@pytest.mark.slow_on("jittor")
 def test_predict_finds_what_is_named(
     backend: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,6 @@ from tests.distributed.launching import (
     wait_until,
 )
 from tests.engine.runs import losses, rows
-from unidet.backends import available
 from unidet.checkpoint import load_checkpoint
 from unidet.config import load_config
 from unidet.data.order import plan_batches
@@ -124,6 +123,7 @@ def test_two_ranks_train_as_one_does(backend: str, config: str, tmp_path: Path) 
         assert scores[1]["metrics"][name] == pytest.approx(value, abs=1e-4), name
 
 
+@pytest.mark.slow_on("jittor")
 def test_two_ranks_evaluate_as_one_does(backend: str, config: str, tmp_path: Path) -> None:
     """Three images: one rank has two of them, or one has all."""
     needs_launcher(backend)
@@ -143,13 +143,10 @@ def test_two_ranks_evaluate_as_one_does(backend: str, config: str, tmp_path: Pat
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("own", ["torch", pytest.param("jittor", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_killed_rank_ends_all_and_another_number_goes_on(
-    own: str, config: str, tmp_path: Path
+    backend: str, config: str, tmp_path: Path
 ) -> None:
-    backend = own
-    if backend not in available():
-        pytest.skip(f"{backend} is not installed")
     needs_launcher(backend)
     long = {"train__epochs": 6, "train__checkpoint_every": 1}
     whole, work = tmp_path / "whole", tmp_path / "work"
@@ -231,6 +228,7 @@ def test_the_other_framework_s_launcher_is_refused(
         distributed.join(own, "cpu")
 
 
+@pytest.mark.slow_on("jittor")
 def test_norms_over_the_images_of_all_ranks(backend: str, tmp_path: Path) -> None:
     """Uneven parts, running statistics included; without it the ranks would depart at once."""
     needs_launcher(backend)
@@ -243,6 +241,7 @@ def test_norms_over_the_images_of_all_ranks(backend: str, tmp_path: Path) -> Non
         run(backend, ranks, train_words(backend, tmp_path / name, config))
     assert_same_run(tmp_path / "one", tmp_path / "two")
     if backend == "torch":
+        # Statistics of half maps are taken in single precision.
         for amp, name in (("bf16", "half"), ("fp16", "scaled")):
             words = train_words(backend, tmp_path / name, config, train__amp=amp)
             run(backend, RANKS, words)

@@ -48,6 +48,7 @@ def config(data: Path, arguments: Any = None, **changes: dict[str, Any]) -> Conf
     )
 
 
+@pytest.mark.slow_on("jittor")
 def test_a_run_and_its_detector(backend: str, data: Path, tmp_path: Path) -> None:
     chosen = config(data, train={"eval_every_steps": 3}, evaluation={"losses": True})
     result = train(chosen, backend=backend, work_dir=tmp_path / "a", quiet=True)

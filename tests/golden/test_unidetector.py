@@ -157,6 +157,7 @@ def test_end_to_end(sample_data: Path, backend: str) -> None:
         assert matched_share(found, rows[:, :4], rows[:, 4], labels) >= 0.98
 
 
+@pytest.mark.slow_on("torch")
 def test_partitioned(sample_data: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = Golden(sample_data, "unidetector_partitioned")
     model, table = build(golden, "unidetector_partitioned", backend, **ALL)

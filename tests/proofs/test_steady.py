@@ -48,6 +48,7 @@ def test_five_hundred_steps(model: str, backend: str) -> None:
     assert late <= 1.05 * full
 
 
+@pytest.mark.slow_on("torch")
 def test_sizes_of_pictures_compile_nothing(backend: str) -> None:
     """The quick version: wide, tall and small pictures, one to three of them, full or bare."""
     found = measure(backend, "retinanet", 40)

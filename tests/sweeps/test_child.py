@@ -69,6 +69,7 @@ def going(process: subprocess.Popen[str], root: Path, reached: int) -> bool:
     return saved(root) > reached
 
 
+@pytest.mark.slow
 def test_a_child_ends_with_its_sweep_and_the_run_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "tiny.yaml").write_text(TINY)
