@@ -49,9 +49,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Marks as slow what is so on one backend; leaves out what a GPU cannot show."""
     for item in items:
         marker = item.get_closest_marker("slow_on")
-        if marker and getattr(item, "callspec", None):
-            if item.callspec.params.get("backend") in marker.args:  # type: ignore[attr-defined]
-                item.add_marker("slow")
+        chosen = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        if marker and chosen in marker.args:
+            item.add_marker("slow")
     if config.getoption("--device") == "cuda":
         for item in items:
             if item.get_closest_marker("cpu"):
