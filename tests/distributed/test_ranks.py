@@ -204,7 +204,8 @@ def test_twenty_steps(backend: str, chosen: str, tmp_path: Path) -> None:
     values["data"]["scenes"] = {**SMALL["data"]["scenes"], "train_images": 80}
     values["optimizer"] = {**SMALL["optimizer"], "lr": 0.0005}
     if chosen == "faster_rcnn":
-        values["model"] = TWO_STAGE
+        # At higher rates rounding grows by itself: a proposal crosses a limit of overlap.
+        values["model"], values["optimizer"]["lr"] = TWO_STAGE, 0.0002
     config = written(tmp_path, values, bare=5)
     for name, ranks in (("one", 1), ("two", RANKS)):
         run(backend, ranks, train_words(backend, tmp_path / name, config))
