@@ -62,6 +62,7 @@ def test_a_run_and_its_detector(backend: str, data: Path, tmp_path: Path) -> Non
     assert len(detector(picture, score_threshold=0.0)) == 8
 
 
+@pytest.mark.slow_on("torch")
 def test_a_broken_run_goes_on_with_the_same_dropout(
     backend: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,6 +271,7 @@ def check_mmdet_image(golden: Golden, model: Any, table: Table, index: int) -> N
 # --- detectron2 ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_on("torch")
 @pytest.mark.parametrize("style", ["FPN", "C4"])
 def test_detectron2(sample_data: Path, backend: str, style: str) -> None:
     golden = Golden(sample_data, f"detectron2_faster_rcnn_R_50_{style}")
