@@ -69,7 +69,6 @@ __all__ = [
     "initialize",
     "load_arrays",
     "parameters",
-    "prefer_half",
     "shapes",
     "state_arrays",
     "synchronise_norms",
@@ -238,11 +237,6 @@ def synchronise_norms(model: Any) -> Any:
     for norm in norms:
         norm.synchronised = True
     return model
-
-
-def prefer_half(model: Any) -> None:
-    """Lays the weights of ``model`` out as convolutions in half precision like them best."""
-    _of(model).prefer_half(model)
 
 
 def compiled(model: Any) -> Any:

@@ -14,7 +14,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from unidet.backends import available, random
 from unidet.config import Config, load_config
 from unidet.engine import setup
 from unidet.engine.stepper import Stepper
-from unidet.structures import Batch
 
 RECIPE = "retinanet_r18_bccd"
 WORKERS = (0, 1, 2)
@@ -114,7 +112,7 @@ def _train(stepper: Stepper, loader: Any, steps: int) -> tuple[float, float, int
     waits = works = 0.0
     images = 0
     stepper.model.train()
-    batches = _endless(loader)
+    batches = loader.endless()
     for step in range(UNTIMED + steps):
         started = time.perf_counter()
         batch = next(batches)
@@ -127,14 +125,6 @@ def _train(stepper: Stepper, loader: Any, steps: int) -> tuple[float, float, int
             images += len(batch)
     batches.close()
     return waits, works, images
-
-
-def _endless(loader: Any) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        with loader.epoch(epoch) as batches:
-            yield from batches
-        epoch += 1
 
 
 if __name__ == "__main__":

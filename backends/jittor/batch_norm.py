@@ -18,33 +18,19 @@ from unidet.backends import distributed, sharing
 from unidet.backends.jittor import jt
 from unidet.backends.jittor import ops_reductions as reductions
 from unidet.backends.jittor.module import as_var
+from unidet.backends.jittor.sums import SUMS_HEADER
 
 #: Attribute of a tensor that holds what makes its rectified self.
 RECIPE = "unidet_rectified"
 
-_HEADER = r"""
+_HEADER = (
+    SUMS_HEADER
+    + r"""
 #include <cmath>
-#include <cstdint>
 
 namespace unidet_bn {
 
-// Sums are taken in float over short runs, where they vectorize, and in double over the runs.
-const int64_t RUN = 1024;
-
-template <class Term>
-inline double total(int64_t n, int64_t c, int64_t channels, int64_t area, Term term) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t base = (i * channels + c) * area;
-        for (int64_t start = 0; start < area; start += RUN) {
-            const int64_t stop = start + RUN < area ? start + RUN : area;
-            float part = 0;
-            for (int64_t j = start; j < stop; j++) part += term(base + j);
-            sum += part;
-        }
-    }
-    return sum;
-}
+using unidet_sums::total;
 
 template <class Body>
 inline void each(int64_t n, int64_t c, int64_t channels, int64_t area, Body body) {
@@ -99,6 +85,7 @@ void backward(const float* __restrict__ x, const float* w, const float* b, const
 
 }  // namespace unidet_bn
 """
+)
 
 _SIZES = "const int64_t n = in0_shape0, c = in0_shape1, area = int64_t(in0_shape2) * in0_shape3;"
 
@@ -109,11 +96,11 @@ const double count = double(n) * area;
 #pragma omp parallel for
 for (int64_t i = 0; i < c; i++) {
     auto value = [&](int64_t k) { return in0_p[k]; };
-    const double mean = unidet_bn::total(n, i, c, area, value) / count;
+    const double mean = unidet_sums::total(n, i, c, area, value) / count;
     const float m = mean;
     // The rounding of the mean to float is taken out again.
     const double rest = mean - m;
-    const double squares = unidet_bn::total(n, i, c, area, [&](int64_t k) {
+    const double squares = unidet_sums::total(n, i, c, area, [&](int64_t k) {
         const float d = in0_p[k] - m;
         return d * d;
     });
@@ -224,9 +211,8 @@ def batch_norm_synchronised(
     used, share = factors[0], factors[1]
     mean = (reductions.sum(x, (0, 2, 3)) * share).mpi_all_reduce("add")
     centred = x - _column(mean)
-    variance = (reductions.sum(centred * centred, (0, 2, 3)) * used).mpi_all_reduce(
-        "add"
-    ) * factors[2]
+    squares = reductions.sum(centred * centred, (0, 2, 3)) * used
+    variance = squares.mpi_all_reduce("add") * factors[2]
     result = _affine(centred / jt.sqrt(_column(variance) + eps), weight, bias)
     return result, mean.detach(), variance.detach(), count
 

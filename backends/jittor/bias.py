@@ -11,16 +11,14 @@ from typing import Any
 
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.batch_norm import RECIPE
+from unidet.backends.jittor.sums import SUMS_HEADER
 
 Var = Any
 
-_HEADER = r"""
-#include <cstdint>
-
+_HEADER = (
+    SUMS_HEADER
+    + r"""
 namespace unidet_bias {
-
-// Sums are taken in float over short runs, where they vectorize, and in double over the runs.
-const int64_t RUN = 1024;
 
 template <bool RELU>
 void forward(const float* __restrict__ x, const float* b, float* __restrict__ y, int64_t n,
@@ -43,27 +41,17 @@ void backward(const float* __restrict__ y, const float* __restrict__ dy, float* 
               float* db, int64_t n, int64_t channels, int64_t area) {
     #pragma omp parallel for
     for (int64_t c = 0; c < channels; c++) {
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++) {
-            const int64_t base = (i * channels + c) * area;
-            for (int64_t start = 0; start < area; start += RUN) {
-                const int64_t stop = start + RUN < area ? start + RUN : area;
-                float part = 0;
-                for (int64_t j = base + start; j < base + stop; j++) {
-                    const float g = dy[j];
-                    const float passed = RELU && y[j] <= 0 ? 0.0f : g;
-                    if (RELU) dx[j] = passed;
-                    part += passed;
-                }
-                sum += part;
-            }
-        }
-        db[c] = sum;
+        db[c] = unidet_sums::total(n, c, channels, area, [=](int64_t k) {
+            const float g = dy[k], passed = RELU && y[k] <= 0 ? 0.0f : g;
+            if (RELU) dx[k] = passed;
+            return passed;
+        });
     }
 }
 
 }  // namespace unidet_bias
 """
+)
 
 _SIZES = "const int64_t n = in0_shape0, c = in0_shape1, area = int64_t(in0_shape2) * in0_shape3;"
 

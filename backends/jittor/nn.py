@@ -97,10 +97,6 @@ def to_device(model: JittorModule, device: str) -> JittorModule:
     return model
 
 
-def prefer_half(model: JittorModule) -> None:
-    """Changes nothing: there is no half precision to train in."""
-
-
 def compiled(model: JittorModule) -> Any:
     """Refuses: Jittor compiles by itself.
 

@@ -201,14 +201,6 @@ def to_device(model: torch.nn.Module, device: str) -> torch.nn.Module:
     return model.to(device)
 
 
-def prefer_half(model: torch.nn.Module) -> None:
-    """Channels innermost: on CPUs 0.9 of the time of a training step in bfloat16.
-
-    Not in float32, where batch statistics over such maps lose digits.
-    """
-    model.to(memory_format=torch.channels_last)
-
-
 def compiled(model: torch.nn.Module) -> Any:
     """See :func:`unidet.backends.nn.compiled`."""
     return torch.compile(model)

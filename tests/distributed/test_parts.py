@@ -130,12 +130,18 @@ def test_four_micro_batches_are_one_batch(backend: str, chosen: str, rule: str) 
     assert max(np.abs(found[key] - start[key]).max() for key in start) > 1e-5  # it moved
 
 
-@pytest.mark.parametrize("chosen", MODELS)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        # What the others count is the host's work, and the same for both.
+        name
+        if name in ("retinanet", "faster_rcnn")
+        else pytest.param(name, marks=pytest.mark.slow_on("jittor"))
+        for name in MODELS
+    ],
+)
 @pytest.mark.parametrize("split", [(1, 4), (3, 4)])
 def test_uneven_parts_add_up(backend: str, chosen: str, split: tuple[int, int]) -> None:
-    # What the others count is the host's work, and the same for both.
-    if backend == "jittor" and chosen not in ("retinanet", "faster_rcnn"):
-        pytest.skip("counted alike on both backends")
     name, arguments = MODELS[chosen]
     whole = whole_batch(one_class=chosen == "cln")
     options = {"name": "sgd", "lr": 1e-2, "momentum": 0.9}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -202,6 +203,12 @@ class Loader:
             self.num_workers,
             self.watch,
         )
+
+    def endless(self) -> Iterator[Batch]:
+        """Epoch after epoch; ``close()`` it to stop the threads."""
+        for epoch in itertools.count():
+            with self.epoch(epoch) as batches:
+                yield from batches
 
     def __iter__(self) -> Iterator[Batch]:
         """Epoch 0, for evaluation."""

@@ -22,7 +22,7 @@ from unidet.smoothing import MovingAverage
 from unidet.structures import Batch
 
 if TYPE_CHECKING:
-    from unidet.data import Loader
+    pass
 
 #: Factor of the moving average of the losses.
 SMOOTHING = 0.9
@@ -120,15 +120,7 @@ def _prepare(
         device=device,
         compiled=config.train.compile,
     )
-    return stepper, _endless(loader)
-
-
-def _endless(loader: Loader) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        with loader.epoch(epoch) as batches:
-            yield from batches
-        epoch += 1
+    return stepper, loader.endless()
 
 
 def _judge(losses: list[float], loss: float) -> None:

@@ -55,10 +55,10 @@ class Stepper:
         self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._scaled = amp == "fp16"
         if amp != "off":
-            make = implementation(backend_of(model), "precision").autocast
-            make(device, amp)  # refuses before the run begins
-            nn.prefer_half(model)
-            self._autocast = lambda: make(device, amp)
+            precision = implementation(backend_of(model), "precision")
+            precision.autocast(device, amp)  # refuses before the run begins
+            precision.lay_out(model)
+            self._autocast = lambda: precision.autocast(device, amp)
         if self._scaled and optimizer is not None:
             optimizer.scale_losses(device)
         self._network = nn.compiled(model) if compiled else model

@@ -14,6 +14,8 @@ from unidet.export.packages import onnx_package
 
 #: An input large enough that no map of a pyramid has a side of 1.
 EXAMPLE_SIZE = (320, 448)
+#: What the maker of a graph returns: boxes, scores and labels.
+Found = tuple[Value, Value, Value]
 
 
 @dataclass(frozen=True)

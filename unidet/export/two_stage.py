@@ -23,15 +23,13 @@ from unidet.export.boxes import (
     sigmoid,
 )
 from unidet.export.graph import LOWEST, Graph, Value
-from unidet.export.parts import Given, Inputs, Parts, image_of
+from unidet.export.parts import Found, Given, Inputs, Parts, image_of
 from unidet.export.soft_nms import soft_suppress
 from unidet.models.calibration import prior_weights
 from unidet.models.cln import CLN
 from unidet.models.fast_rcnn import CHUNK, STRIDES
 from unidet.models.open_vocabulary import OpenVocabulary
 from unidet.models.roi_levels import roi_levels
-
-Found = tuple[Value, Value, Value]
 
 
 def two_stage(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
