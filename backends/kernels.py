@@ -1,4 +1,4 @@
-"""Non-maximum suppression on the host: NumPy arrays in, NumPy arrays out.
+"""Suppression and matching of boxes on the host: NumPy arrays in, NumPy arrays out.
 
 The work is done by the C++ library that installation puts beside this file. Where it is absent
 (no compiler at installation) NumPy forms with the same results take over.
@@ -75,6 +75,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "soft_nms": [
             pointer, pointer, size, real, real, real, ctypes.c_int, pointer, pointer,
         ],
+        "match": [pointer, size, pointer, size, real, pointer, pointer, pointer],
         "roi_align": [pointer] * 5 + [real, size, pointer],
         "roi_align_backward": [pointer] * 5 + [real, size, pointer],
     }  # fmt: skip
@@ -205,6 +206,39 @@ def soft_nms(
     return _call("soft_nms", boxes, *arguments, out=(kept, kept_scores))
 
 
+def match(
+    boxes: np.ndarray, objects: np.ndarray, least: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whom each box overlaps most, and who overlaps each object most.
+
+    Args:
+        boxes: ``(n, 4)`` floating, anchors or proposals.
+        objects: ``(m, 4)`` floating.
+        least: IoU that an object's best boxes must reach to be its favourites, in [0, 1].
+
+    Returns:
+        For each box, ``(n,)``: its highest IoU with an object, in the dtype of the computation, 0
+        where it meets none; int64, the first object with that IoU, or -1; int64, the last object
+        that no box overlaps more, or -1.
+
+    Raises:
+        TypeError: an argument is not an array of real numbers.
+        ValueError: a shape or ``least`` does not fit.
+    """
+    boxes, objects = _rows_of_four("boxes", boxes), _rows_of_four("objects", objects)
+    least = _fraction("least", least)
+    dtype = np.float64 if np.float64 in (boxes.dtype, objects.dtype) else np.float32
+    boxes, objects = np.ascontiguousarray(boxes, dtype), np.ascontiguousarray(objects, dtype)
+    if not available():
+        return kernels_numpy.match(boxes, objects, least)
+    count = len(boxes)
+    found = (np.empty(count, dtype), np.empty(count, np.int64), np.empty(count, np.int64))
+    best, owner, favourite = _call(
+        "match", boxes, boxes, count, objects, len(objects), least, out=found
+    )
+    return best, owner, favourite
+
+
 def max_threads() -> int:
     """Threads that OpenMP offers; 1 without the library."""
     loaded = library()
@@ -223,11 +257,7 @@ def _call(name: str, typed: np.ndarray, *arguments: Any, out: tuple[np.ndarray, 
 
 
 def _boxes_and_scores(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    boxes, scores = _real("boxes", boxes), _real("scores", scores)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(
-            f"Invalid value for `boxes`. Expected shape (n, 4). Received {boxes.shape}."
-        )
+    boxes, scores = _rows_of_four("boxes", boxes), _real("scores", scores)
     if scores.shape != (len(boxes),):
         raise ValueError(
             f"Invalid value for `scores`. Expected shape ({len(boxes)},), one for each box. "
@@ -240,6 +270,15 @@ def _boxes_and_scores(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
     wide = np.float64 in (boxes.dtype, scores.dtype)
     dtype = np.float64 if wide else np.float32
     return np.ascontiguousarray(boxes, dtype), np.ascontiguousarray(scores, dtype)
+
+
+def _rows_of_four(name: str, value: np.ndarray) -> np.ndarray:
+    array = _real(name, value)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(
+            f"Invalid value for `{name}`. Expected shape (n, 4). Received {array.shape}."
+        )
+    return array
 
 
 def _real(name: str, value: np.ndarray) -> np.ndarray:

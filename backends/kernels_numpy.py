@@ -99,3 +99,22 @@ def decayed(
     if method == "linear":
         return np.where(iou > threshold, scores * (scores.dtype.type(1) - iou), scores)
     return np.where(iou > threshold, scores.dtype.type(-np.inf), scores)
+
+
+def match(
+    boxes: np.ndarray, objects: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """See :func:`unidet.backends.kernels.match`."""
+    areas, own = box_areas(boxes), box_areas(objects)
+    best = np.zeros(len(boxes), boxes.dtype)
+    owner = np.full(len(boxes), -1, np.int64)
+    favourite = np.full(len(boxes), -1, np.int64)
+    # One object at a time: memory stays at a few numbers for each box.
+    for index, (box, area) in enumerate(zip(objects, own)):
+        iou = overlaps(box, area, boxes, areas)
+        better = iou > best
+        best[better], owner[better] = iou[better], index
+        highest = np.fmax.reduce(iou, initial=0)
+        if highest > 0 and highest >= boxes.dtype.type(least):
+            favourite[iou == highest] = index
+    return best, owner, favourite

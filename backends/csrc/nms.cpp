@@ -139,35 +139,10 @@ int64_t batched_nms(const T* rows, const T* scores, const int64_t* classes, int6
     return count;
 }
 
-template <class T>
-UNIDET_INLINE void overlaps(const T* __restrict x1, const T* __restrict y1,
-                            const T* __restrict x2, const T* __restrict y2,
-                            const T* __restrict area, T* __restrict out, int64_t i, int64_t n) {
-    const T ax1 = x1[i], ay1 = y1[i], ax2 = x2[i], ay2 = y2[i], aarea = area[i];
-    for (int64_t j = 0; j < n; ++j)
-        out[j] = overlap(ax1, ay1, ax2, ay2, aarea, x1[j], y1[j], x2[j], y2[j], area[j]);
-}
-
-// Largest score in independent lanes: without leave to reorder, a plain maximum stays scalar.
-template <class T>
-UNIDET_INLINE T largest(const T* scores, int64_t n) {
-    constexpr int64_t kLanes = 16;
-    T lanes[kLanes];
-    for (T& lane : lanes) lane = -INFINITY;
-    int64_t j = 0;
-    for (; j + kLanes <= n; j += kLanes)
-        for (int64_t l = 0; l < kLanes; ++l)
-            lanes[l] = scores[j + l] > lanes[l] ? scores[j + l] : lanes[l];
-    T best = -INFINITY;
-    for (; j < n; ++j) best = scores[j] > best ? scores[j] : best;
-    for (const T lane : lanes) best = lane > best ? lane : best;
-    return best;
-}
-
 #define UNIDET_SOFT(T)                                                                             \
     UNIDET_CLONES void overlaps_all(const T* x1, const T* y1, const T* x2, const T* y2,            \
                                     const T* area, T* out, int64_t i, int64_t n) {                 \
-        overlaps(x1, y1, x2, y2, area, out, i, n);                                                 \
+        overlaps(x1[i], y1[i], x2[i], y2[i], area[i], x1, y1, x2, y2, area, out, n);               \
     }                                                                                              \
     UNIDET_CLONES T largest_of(const T* scores, int64_t n) { return largest(scores, n); }
 UNIDET_SOFT(float)
@@ -230,14 +205,6 @@ int64_t soft_nms(const T* rows, const T* scores_in, int64_t n, T threshold, doub
 
 }  // namespace
 }  // namespace unidet
-
-// Exceptions must not cross the C ABI.
-#define UNIDET_GUARD(call)          \
-    try {                           \
-        return call;                \
-    } catch (const std::exception&) { \
-        return -1;                  \
-    }
 
 #define UNIDET_NMS(T, suffix)                                                                      \
     UNIDET_EXPORT int64_t unidet_nms_##suffix(const T* boxes, const T* scores, int64_t n,          \

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -22,6 +23,14 @@
 #endif
 
 #define UNIDET_INLINE inline __attribute__((always_inline))
+
+// Exceptions must not cross the C ABI.
+#define UNIDET_GUARD(call)          \
+    try {                           \
+        return call;                \
+    } catch (const std::exception&) { \
+        return -1;                  \
+    }
 
 namespace unidet {
 
@@ -63,6 +72,33 @@ UNIDET_INLINE T overlap(T ax1, T ay1, T ax2, T ay2, T aarea, T bx1, T by1, T bx2
     const T height = bottom - top > T(0) ? bottom - top : T(0);
     const T inter = width * height;
     return inter / (aarea + barea - inter);
+}
+
+// Overlaps of one box with each of `n` boxes.
+template <class T>
+UNIDET_INLINE void overlaps(T ax1, T ay1, T ax2, T ay2, T aarea, const T* __restrict x1,
+                            const T* __restrict y1, const T* __restrict x2,
+                            const T* __restrict y2, const T* __restrict area, T* __restrict out,
+                            int64_t n) {
+    for (int64_t j = 0; j < n; ++j)
+        out[j] = overlap(ax1, ay1, ax2, ay2, aarea, x1[j], y1[j], x2[j], y2[j], area[j]);
+}
+
+// Largest value in independent lanes: without leave to reorder, a plain maximum stays scalar. NaN
+// is passed over; -infinity where nothing is left.
+template <class T>
+UNIDET_INLINE T largest(const T* values, int64_t n) {
+    constexpr int64_t kLanes = 16;
+    T lanes[kLanes];
+    for (T& lane : lanes) lane = -INFINITY;
+    int64_t j = 0;
+    for (; j + kLanes <= n; j += kLanes)
+        for (int64_t l = 0; l < kLanes; ++l)
+            lanes[l] = values[j + l] > lanes[l] ? values[j + l] : lanes[l];
+    T best = -INFINITY;
+    for (; j < n; ++j) best = values[j] > best ? values[j] : best;
+    for (const T lane : lanes) best = lane > best ? lane : best;
+    return best;
 }
 
 // Unsigned key that rises as the score falls; NaN comes last, -0 equals +0.

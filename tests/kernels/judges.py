@@ -1,4 +1,4 @@
-"""Slow, obvious forms of non-maximum suppression that judge the kernels."""
+"""Slow, obvious forms of suppression and matching that judge the kernels."""
 
 from __future__ import annotations
 
@@ -51,6 +51,25 @@ def batched_nms(
         members = np.flatnonzero(classes == label)
         kept |= {int(members[i]) for i in nms(boxes[members], scores[members], threshold)}
     return [i for i in falling(scores) if i in kept]
+
+
+def match(
+    boxes: np.ndarray, objects: np.ndarray, least: float
+) -> tuple[list[float], list[int], list[int]]:
+    """Every box meets every object; an overlap that is no number is none."""
+    table = np.array([[iou(box, one) for one in objects] for box in boxes], boxes.dtype)
+    table = np.nan_to_num(table.reshape(len(boxes), len(objects)), nan=0.0)
+    best, owner, favourite = [], [], []
+    for row in table:
+        best.append(max([0.0, *row.tolist()]))
+        owner.append(row.tolist().index(best[-1]) if best[-1] > 0 else -1)
+        wanted = [
+            g
+            for g, value in enumerate(row)
+            if value == table[:, g].max() and value > 0 and value >= boxes.dtype.type(least)
+        ]
+        favourite.append(wanted[-1] if wanted else -1)
+    return best, owner, favourite
 
 
 def soft_nms(

@@ -18,13 +18,6 @@ def intersection(boxes_xyxy: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.maximum(width, 0) * np.maximum(height, 0)
 
 
-def iou_with(boxes_xyxy: np.ndarray, areas: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """IoU ``(n,)`` of boxes with known ``areas`` and one ``(4,)`` box; 0 where both are empty."""
-    shared = intersection(boxes_xyxy, box)
-    union = areas + (box[2] - box[0]) * (box[3] - box[1]) - shared
-    return shared / np.maximum(union, np.float32(1e-8))
-
-
 def paired_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     """IoU ``(n,)`` of each box ``(n, 4)`` with the one of the same row; 0 where both are empty."""
     low = np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unidet.models.boxes import box_area, intersection, iou_with
+from unidet.backends import kernels
+from unidet.models.boxes import box_area, intersection
 from unidet.structures import Targets
 
 #: Value of an anchor that learns to say "nothing here".
@@ -68,32 +69,28 @@ class Matcher:
         Returns:
             ``(A,)`` int64.
         """
-        areas = box_area(anchors_xyxy)
-        best = np.zeros(len(anchors_xyxy), np.float32)
-        owner = np.full(len(anchors_xyxy), BACKGROUND, np.int64)
-        favourites: list[tuple[int, np.ndarray]] = []
         learnable = ~(targets.crowd | targets.ignore) & (box_area(targets.boxes_xyxy) > 0)
-        # One object at a time: memory stays at a few numbers for each anchor.
-        for index in np.flatnonzero(learnable):
-            iou = iou_with(anchors_xyxy, areas, targets.boxes_xyxy[index])
-            better = iou > best
-            best[better] = iou[better]
-            owner[better] = index
-            highest = iou.max(initial=0)
-            if self.low_quality and 0 < highest >= self.low_quality_iou:
-                favourites.append((int(index), np.flatnonzero(iou == highest)))
-        matched = np.where(best >= self.positive_iou, owner, IGNORED)
+        rows = np.flatnonzero(learnable)
+        best, owner, favourite = kernels.match(
+            anchors_xyxy, targets.boxes_xyxy[rows], self.low_quality_iou
+        )
+        # Last, where -1 leads: no object.
+        rows = np.append(rows, BACKGROUND)
+        matched = np.where(best >= self.positive_iou, rows[owner], IGNORED)
         matched[best < self.negative_iou] = BACKGROUND
-        for index, anchors in favourites:
-            matched[anchors] = index if self.low_quality == "target" else owner[anchors]
-        self._leave_out_ignored(matched, anchors_xyxy, areas, targets)
+        if self.low_quality:
+            taken = favourite >= 0
+            chosen = favourite if self.low_quality == "target" else owner
+            matched[taken] = rows[chosen[taken]]
+        self._leave_out_ignored(matched, anchors_xyxy, targets)
         return matched
 
     def _leave_out_ignored(
-        self, matched: np.ndarray, anchors_xyxy: np.ndarray, areas: np.ndarray, targets: Targets
+        self, matched: np.ndarray, anchors_xyxy: np.ndarray, targets: Targets
     ) -> None:
         if self.ignore_overlap is None:
             return
+        areas = box_area(anchors_xyxy)
         for index in np.flatnonzero(targets.crowd | targets.ignore):
             share = intersection(anchors_xyxy, targets.boxes_xyxy[index]) / areas
             matched[(matched == BACKGROUND) & (share > self.ignore_overlap)] = IGNORED
