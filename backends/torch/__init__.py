@@ -1,1 +1,5 @@
-"""PyTorch behind the neutral layer."""
+"""PyTorch behind the neutral layer. Importing this package prepares the process, then PyTorch."""
+
+from unidet.backends.torch import memory
+
+memory.prepare()
