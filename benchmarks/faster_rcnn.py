@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_twin_two_stage
+from heap import as_alone
 from sides import Step, by_hand, load, measure, neutral, report, targets
 
 import unidet
@@ -85,6 +86,7 @@ def inference_parts(model: Any, images: np.ndarray) -> dict[str, float]:
 def report_parts(models: dict[str, Any], images: np.ndarray, rounds: int) -> None:
     print("\nparts of one inference: median ms and share")
     for backend, model in models.items():
+        as_alone(backend_of(model))
         inference_parts(model, images)
         found = [inference_parts(model, images) for _ in range(rounds)]
         medians = {name: statistics.median(one[name] for one in found) for name in found[0]}

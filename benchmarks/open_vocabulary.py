@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
+from heap import as_alone
 
 import unidet
 from unidet.backends import kernels, ops, optim, random
@@ -116,6 +117,7 @@ def main() -> None:
             detect(model, batch, backend)
         for _ in range(args.rounds):
             for backend, model in models.items():
+                as_alone(backend)
                 times[backend].append(detect(model, batch, backend))
         for backend, rows in times.items():
             median = {name: statistics.median(row[name] for row in rows) * 1e3 for name in rows[0]}
@@ -128,6 +130,7 @@ def main() -> None:
             )
     print(f"training step, the same image, {SAMPLED} proposals, 80 and 13000 classes: ms")
     for backend, model in models.items():
+        as_alone(backend)
         cells = []
         for count in (CLASSES[0], CLASSES[-1]):
             vectors = rng.normal(size=(count, 1024)).astype(np.float32)

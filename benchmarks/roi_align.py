@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from heap import as_alone
 
 from unidet.backends import composite_roi, kernels_roi, ops, registry
 
@@ -183,6 +184,7 @@ def interleaved(methods: dict[str, Method], rounds: int, back: bool) -> dict[str
         for name, method in methods.items():
             if name == SLOW and number != 1:
                 continue
+            as_alone(name)
             start = time.perf_counter()
             method(back)
             if number:
