@@ -1,9 +1,14 @@
-"""The C library's heap where both frameworks share a process, as each would have it alone."""
+"""What sides that share a process would have to themselves alone: the heap, prepared shapes."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+
+# Several models and precisions have more shapes than one training run (`backends/torch/memory.py`).
+# Read when PyTorch first computes.
+os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "4096"
 
 #: Where glibc's own limits end up once large blocks have been freed.
 MAPPED_BYTES, KEPT_BYTES = 32 * 2**20, 64 * 2**20

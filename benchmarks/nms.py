@@ -68,7 +68,7 @@ def report(title: str, times: dict[str, np.ndarray]) -> None:
         f"{name} {np.median(values):9.3f} ms ({np.median(values / kernel):6.1f}x)"
         for name, values in times.items()
     ]
-    print(f"{title:26s}" + "   ".join(cells), flush=True)
+    print(f"{title:27s}" + "   ".join(cells), flush=True)
 
 
 def main() -> None:
