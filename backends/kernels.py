@@ -253,7 +253,7 @@ def _call(name: str, typed: np.ndarray, *arguments: Any, out: tuple[np.ndarray, 
     )
     if count < 0:
         raise MemoryError(f"Not enough memory for {name} of {len(typed)} boxes.")
-    return tuple(array[:count].copy() for array in out)
+    return tuple(array if count == len(array) else array[:count].copy() for array in out)
 
 
 def _boxes_and_scores(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,6 @@
 //
 // Boxes and objects are (n, 4) rows x1, y1, x2, y2 with the areas and the overlaps of nms.cpp.
 
-#include <new>
-
 #include "vector.h"
 
 namespace unidet {
@@ -27,11 +25,10 @@ UNIDET_INLINE void take_better(const T* __restrict iou, Owner<T> object, T* __re
 }
 
 #define UNIDET_MEET(T)                                                                           \
-    UNIDET_CLONES void overlaps_with(const T* object, T object_area, const T* x1, const T* y1,    \
-                                     const T* x2, const T* y2, const T* area, T* out,             \
-                                     int64_t n) {                                                 \
-        overlaps(object[0], object[1], object[2], object[3], object_area, x1, y1, x2, y2, area,   \
-                 out, n);                                                                         \
+    UNIDET_CLONES void overlaps_with(const T* object, const T* x1, const T* y1, const T* x2,      \
+                                     const T* y2, const T* area, T* out, int64_t n) {             \
+        const T own = (object[2] - object[0]) * (object[3] - object[1]);                          \
+        overlaps(object[0], object[1], object[2], object[3], own, x1, y1, x2, y2, area, out, n);  \
     }                                                                                             \
     UNIDET_CLONES T meet(const T* iou, Owner<T> object, T* best, Owner<T>* owner, int64_t n) {    \
         take_better(iou, object, best, owner, n);                                                 \
@@ -43,18 +40,17 @@ UNIDET_MEET(double)
 template <class T>
 int64_t match(const T* rows, int64_t n, const T* objects, int64_t count, T least, T* best,
               int64_t* owner, int64_t* favourite) {
-    Boxes<T> boxes(n), known(count);
+    Boxes<T> boxes(n);
     for (int64_t i = 0; i < n; ++i) boxes.push(rows + 4 * i);
-    for (int64_t g = 0; g < count; ++g) known.push(objects + 4 * g);
     std::vector<T> iou(kBlock), highest(count, T(0));
     std::vector<Owner<T>> owners(kBlock);
     const int64_t blocks = (n + kBlock - 1) / kBlock;
     // Highest overlap of each object within each block.
     std::vector<T> within(count * blocks);
     const auto compute = [&](int64_t g, int64_t begin, int64_t size) {
-        overlaps_with(objects + 4 * g, known.area[g], boxes.x1.data() + begin,
-                      boxes.y1.data() + begin, boxes.x2.data() + begin, boxes.y2.data() + begin,
-                      boxes.area.data() + begin, iou.data(), size);
+        overlaps_with(objects + 4 * g, boxes.x1.data() + begin, boxes.y1.data() + begin,
+                      boxes.x2.data() + begin, boxes.y2.data() + begin, boxes.area.data() + begin,
+                      iou.data(), size);
     };
     for (int64_t b = 0; b < blocks; ++b) {
         const int64_t begin = b * kBlock, size = std::min(kBlock, n - begin);
