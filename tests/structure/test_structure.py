@@ -63,7 +63,12 @@ def test_frameworks_are_imported_in_their_own_folder_alone() -> None:
 def test_imports_point_one_way() -> None:
     allowed = {
         "backends": ("unidet.backends",),
-        "weights_convert": ("unidet.backends", "unidet.weights_convert", "unidet.errors"),
+        "weights_convert": (
+            "unidet.backends",
+            "unidet.weights_convert",
+            "unidet.errors",
+            "unidet.files",
+        ),
         "configs": ("unidet.configs",),
     }
     for folder, names in allowed.items():

@@ -17,6 +17,7 @@ from unidet.backends import BackendNotAvailableError
 from unidet.backends.launch import abandon, launched
 from unidet.cli.reporting import complain
 from unidet.errors import RunFailedError, UserError, suggestion
+from unidet.files.shown import cut, printable
 
 #: Sub-commands in the order in which help lists them, with their modules.
 COMMANDS = {
@@ -45,6 +46,9 @@ EXIT_INTERRUPTED = 130
 
 #: How the library's own explanations begin; any other ValueError is a defect.
 _EXPLAINED = ("Invalid ", "Unknown ", "Missing ", "Cannot ", "No backend ", "Arrays do not fit ")
+
+#: Characters of the longest message; names from a file may be of any length.
+_LONGEST_MESSAGE = 4000
 
 _EPILOG = """\
 examples:
@@ -134,7 +138,8 @@ def _all_options(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return printable(cut(text, _LONGEST_MESSAGE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
