@@ -21,13 +21,11 @@ from unidet.weights_convert import (
     State,
     TensorReport,
     detect_family,
-    peel,
-    read_container,
 )
 from unidet.weights_convert.families import (
     Mapped,
-    add_neighbour,
     looks_like,
+    read_state,
     weights_in,
     with_style,
 )
@@ -136,20 +134,21 @@ class Inspection:
         return "\n".join(lines)
 
 
-def inspect_checkpoint(path: str | Path, *, rescue: bool = False) -> Inspection:
+def inspect_checkpoint(
+    path: str | Path, *, rescue: bool = False, wanted: str | None = None
+) -> Inspection:
     """Reads a checkpoint of any supported container and says what it is.
 
     Args:
         path: The file, or the folder of a model of Hugging Face.
         rescue: Read pickles of whole objects for their tensors; nothing of theirs runs.
+        wanted: Which of several states to take: its keys joined with dots, or its prefix.
 
     Raises:
         UserError: a damaged or foreign file, or one without tensors.
     """
     path = weights_in(path)
-    tree, info = read_container(path, rescue=rescue)
-    state = peel(tree, source=str(path))
-    add_neighbour(state, path)
+    state, info = read_state(path, rescue=rescue, state=wanted)
     found = Inspection(
         container=info,
         content=looks_like(state.arrays),
