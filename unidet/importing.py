@@ -13,6 +13,7 @@ import numpy as np
 from unidet.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint, write_checkpoint
 from unidet.conventions import differences
 from unidet.errors import UserError
+from unidet.files.reading import parse_json
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
@@ -227,10 +228,7 @@ def read_native(path: str | Path) -> Checkpoint:
     if Path(path).suffix == ".safetensors":
         return load_checkpoint(path)
     tree, info = read_container(path)
-    try:
-        metadata = json.loads(info.metadata.get("unidet", "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.") from error
+    metadata = parse_json(info.metadata.get("unidet", "{}"), path, "Metadata of a checkpoint")
     if not metadata or not isinstance(metadata, dict):
         raise CheckpointError(
             f"Invalid checkpoint {path}. Expected a checkpoint of unidet. Received "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from unidet.checkpoint import parse_checkpoint
 from unidet.conventions import in_words
 from unidet.errors import UserError
+from unidet.files.reading import parse_json
+from unidet.files.shown import cut, printable, shown
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
@@ -30,6 +32,7 @@ from unidet.weights_convert.families import (
     with_style,
 )
 from unidet.weights_convert.families.labels import known_names
+from unidet.weights_convert.report import shortened
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 #: Begin of the names of text vectors: ``(D, C + 1)``, the background last.
@@ -114,7 +117,7 @@ class Inspection:
         if self.wrapper or self.prefix:
             rows.append(("found under", ".".join((*self.wrapper, self.prefix)).rstrip(".")))
         if self.extras:
-            rows.append(("beside them", ", ".join(self.extras)))
+            rows.append(("beside them", shortened(list(self.extras))))
         if self.vocabulary:
             rows.append(("vocabulary", self.vocabulary))
         rows += list(self.conventions.items())
@@ -123,14 +126,14 @@ class Inspection:
             rows += [("note", note) for note in self.report.notes]
         if self.problem:
             rows.append(("problem", self.problem))
-        lines = [f"{title:<12}{value}" for title, value in rows]
+        lines = [f"{title:<12}{printable(value)}" for title, value in rows]
         if table and self.report is not None:
             lines.append(self.report.table())
         elif table:
             width = max(len(name) for name, _, _ in self.tensors)
             for name, shape, dtype in self.tensors:
                 sides = "x".join(map(str, shape)) or "scalar"
-                lines.append(f"{name:<{width}}  {sides:<18}{dtype}")
+                lines.append(f"{printable(name):<{width}}  {sides:<18}{dtype}")
         return "\n".join(lines)
 
 
@@ -156,7 +159,7 @@ def inspect_checkpoint(
         model=None,
         wrapper=state.wrapper,
         prefix=state.prefix,
-        extras=tuple(map(str, state.extras)),
+        extras=tuple(key if isinstance(key, str) else shown(key) for key in state.extras),
         tensors=[(name, array.shape, array.dtype.name) for name, array in state.arrays.items()],
         values=sum(array.size for array in state.arrays.values()),
         parameters=sum(
@@ -178,12 +181,13 @@ def _describe_native(
     found: Inspection, info: ContainerInfo, arrays: Mapping[str, np.ndarray]
 ) -> None:
     try:
-        metadata = json.loads(info.metadata["unidet"])
-        found.model = str(metadata["model"]["name"])
-        found.conventions = _conventions(metadata["model"])
+        metadata = parse_json(info.metadata["unidet"], info.path, "Metadata of a checkpoint")
+        checkpoint = parse_checkpoint(dict(arrays), metadata, source=info.path)
+        found.model = checkpoint.model["name"]
+        found.conventions = _conventions(checkpoint.model)
         found.content = f"a checkpoint of unidet, format {metadata['format_version']}"
-        found.vocabulary = _vocabulary(arrays, metadata.get("class_names") or ())
-    except (ValueError, KeyError, TypeError):
+        found.vocabulary = _vocabulary(arrays, checkpoint.class_names)
+    except (UserError, AttributeError):
         found.content = "a file of unidet that is no checkpoint (training state, or damaged)"
 
 
@@ -223,18 +227,19 @@ def _vocabulary(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) ->
         arrays: tensors under native names.
         class_names: of the labels, where known.
     """
-    shown = ", ".join(map(str, class_names[:_SHOWN])) + (", ..." * (len(class_names) > _SHOWN))
+    first = ", ".join(printable(cut(name, 60)) for name in class_names[:_SHOWN])
+    first += ", ..." * (len(class_names) > _SHOWN)
     texts = [array for name, array in sorted(arrays.items()) if name.startswith(_TEXT)]
     if not texts:
         count = len(class_names)
-        return f"{count} class{'es' * (count != 1)}: {shown}" if count else ""
+        return f"{count} class{'es' * (count != 1)}: {first}" if count else ""
     sizes = " + ".join(str(array.shape[1] - 1) for array in texts)
     words = f"{sizes} classes, text vectors of {texts[0].shape[0]} numbers"
     if not any(array.any() for array in texts):
         words += ", all zero (not given yet)"
     if len(texts) > 1:
         words += ", detects the first"
-    return f"{words}: {shown}" if class_names else words
+    return f"{words}: {first}" if class_names else words
 
 
 def _conventions(description: Mapping[str, Any]) -> dict[str, str]:

@@ -220,8 +220,8 @@ class RestrictedUnpickler(pickle.Unpickler):
             f"{self._source} refused: its pickle names {printable(path[:120])}, which is "
             "not on the allow-list of tensor files. Nothing was executed. "
             "`unidet convert import --rescue`, and pt2jt with --rescue for files of no known "
-            "family, read such a file for its tensors alone, with inert stand-ins for classes, into "
-            "a file of its own.",
+            "family, read such a file for its tensors alone, with inert stand-ins for classes, "
+            "into a file of its own.",
             path,
         )
 
