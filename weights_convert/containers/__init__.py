@@ -106,7 +106,7 @@ def detect_container(path: str | os.PathLike[str]) -> str:
     # Before pickle: a header of 640 or 1152 bytes begins like one.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
         return "safetensors"
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
     for start, meaning in _FOREIGN:
         if head.lstrip().startswith(start):
