@@ -13,6 +13,7 @@ import numpy as np
 from unidet.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint, write_checkpoint
 from unidet.conventions import differences
 from unidet.errors import UserError
+from unidet.files.reading import parse_json
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
@@ -32,9 +33,9 @@ from unidet.weights_convert import (
 from unidet.weights_convert.atomic import atomic_path
 from unidet.weights_convert.families import (
     Mapped,
-    add_neighbour,
     contradiction,
     looks_like,
+    read_state,
     weights_in,
     with_style,
     written_config,
@@ -70,6 +71,7 @@ def read_published(
     class_names: Sequence[str] | None = None,
     strict: bool = True,
     rescue: bool = False,
+    state: str | None = None,
 ) -> Imported:
     """Reads a checkpoint of another library.
 
@@ -79,23 +81,23 @@ def read_published(
         class_names: One for each output; the file's own or the published label space by default.
         strict: Refuse missing, unexpected and misshapen tensors.
         rescue: Read pickles of whole objects for their tensors; nothing of theirs runs.
+        state: Which of several states to take: its keys joined with dots, or its prefix.
 
     Raises:
-        UserError: a damaged or foreign file, another family, or a wrong number of names.
+        UserError: a damaged or foreign file, another family, several states, or a wrong number
+            of names.
     """
     path = weights_in(path)
-    tree, info = read_container(path, rescue=rescue)
+    found, info = read_state(path, rescue=rescue, state=state)
     if "unidet" in info.metadata:
         raise CheckpointError(
             f"Invalid source {path}. It is a checkpoint of unidet and needs no import."
         )
-    state = peel(tree, source=str(path))
-    add_neighbour(state, path)
-    chosen, remark = _family(family, state, str(path))
-    mapped = chosen.to_native(state.arrays, strict=strict, source=str(path), extras=state.extras)
+    chosen, remark = _family(family, found, str(path))
+    mapped = chosen.to_native(found.arrays, strict=strict, source=str(path), extras=found.extras)
     mapped.report.notes[:0] = [*info.notes, *([remark] if remark else [])]
     arguments = dict(mapped.description["arguments"])
-    names, remark = _names(chosen, mapped, state, class_names, path)
+    names, remark = _names(chosen, mapped, found, class_names, path)
     mapped.report.notes += [remark] if remark else []
     model, preprocess = _describe(mapped.description["name"], arguments, names)
     source = {
@@ -107,8 +109,8 @@ def read_published(
     }
     if mapped.halves:
         source["halves"] = list(mapped.halves)
-    if chosen.neighbour and chosen.neighbour.name in state.extras:
-        source["neighbour"] = state.extras[chosen.neighbour.name]
+    if chosen.neighbour and chosen.neighbour.name in found.extras:
+        source["neighbour"] = found.extras[chosen.neighbour.name]
     checkpoint = Checkpoint(mapped.arrays, model, names, preprocess, source)
     return Imported(checkpoint, chosen.name, info, mapped.report)
 
@@ -226,10 +228,7 @@ def read_native(path: str | Path) -> Checkpoint:
     if Path(path).suffix == ".safetensors":
         return load_checkpoint(path)
     tree, info = read_container(path)
-    try:
-        metadata = json.loads(info.metadata.get("unidet", "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.") from error
+    metadata = parse_json(info.metadata.get("unidet", "{}"), path, "Metadata of a checkpoint")
     if not metadata or not isinstance(metadata, dict):
         raise CheckpointError(
             f"Invalid checkpoint {path}. Expected a checkpoint of unidet. Received "
@@ -239,15 +238,24 @@ def read_native(path: str | Path) -> Checkpoint:
     return parse_checkpoint(arrays, metadata, source=path)
 
 
-def model_and_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def model_and_weights(
+    path: str | Path, **options: Any
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Model config and native arrays of a native checkpoint or of one of a known family.
+
+    Args:
+        path: The file.
+        options: Of :func:`read_published`.
 
     Raises:
         UserError: it is neither, or damaged.
     """
     path = weights_in(path)
-    _, info = read_container(path)
-    checkpoint = read_native(path) if "unidet" in info.metadata else read_published(path).checkpoint
+    _, info = read_container(path, rescue=bool(options.get("rescue")))
+    if "unidet" in info.metadata:
+        checkpoint = read_native(path)
+    else:
+        checkpoint = read_published(path, **options).checkpoint
     return checkpoint.model, checkpoint.arrays
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from unidet.checkpoint import parse_checkpoint
 from unidet.conventions import in_words
 from unidet.errors import UserError
+from unidet.files.reading import parse_json
+from unidet.files.shown import cut, printable, shown
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,
@@ -21,17 +23,16 @@ from unidet.weights_convert import (
     State,
     TensorReport,
     detect_family,
-    peel,
-    read_container,
 )
 from unidet.weights_convert.families import (
     Mapped,
-    add_neighbour,
     looks_like,
+    read_state,
     weights_in,
     with_style,
 )
 from unidet.weights_convert.families.labels import known_names
+from unidet.weights_convert.report import shortened
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 #: Begin of the names of text vectors: ``(D, C + 1)``, the background last.
@@ -116,7 +117,7 @@ class Inspection:
         if self.wrapper or self.prefix:
             rows.append(("found under", ".".join((*self.wrapper, self.prefix)).rstrip(".")))
         if self.extras:
-            rows.append(("beside them", ", ".join(self.extras)))
+            rows.append(("beside them", shortened(list(self.extras))))
         if self.vocabulary:
             rows.append(("vocabulary", self.vocabulary))
         rows += list(self.conventions.items())
@@ -125,31 +126,32 @@ class Inspection:
             rows += [("note", note) for note in self.report.notes]
         if self.problem:
             rows.append(("problem", self.problem))
-        lines = [f"{title:<12}{value}" for title, value in rows]
+        lines = [f"{title:<12}{printable(value)}" for title, value in rows]
         if table and self.report is not None:
             lines.append(self.report.table())
         elif table:
             width = max(len(name) for name, _, _ in self.tensors)
             for name, shape, dtype in self.tensors:
                 sides = "x".join(map(str, shape)) or "scalar"
-                lines.append(f"{name:<{width}}  {sides:<18}{dtype}")
+                lines.append(f"{printable(name):<{width}}  {sides:<18}{dtype}")
         return "\n".join(lines)
 
 
-def inspect_checkpoint(path: str | Path, *, rescue: bool = False) -> Inspection:
+def inspect_checkpoint(
+    path: str | Path, *, rescue: bool = False, wanted: str | None = None
+) -> Inspection:
     """Reads a checkpoint of any supported container and says what it is.
 
     Args:
         path: The file, or the folder of a model of Hugging Face.
         rescue: Read pickles of whole objects for their tensors; nothing of theirs runs.
+        wanted: Which of several states to take: its keys joined with dots, or its prefix.
 
     Raises:
         UserError: a damaged or foreign file, or one without tensors.
     """
     path = weights_in(path)
-    tree, info = read_container(path, rescue=rescue)
-    state = peel(tree, source=str(path))
-    add_neighbour(state, path)
+    state, info = read_state(path, rescue=rescue, state=wanted)
     found = Inspection(
         container=info,
         content=looks_like(state.arrays),
@@ -157,7 +159,7 @@ def inspect_checkpoint(path: str | Path, *, rescue: bool = False) -> Inspection:
         model=None,
         wrapper=state.wrapper,
         prefix=state.prefix,
-        extras=tuple(map(str, state.extras)),
+        extras=tuple(key if isinstance(key, str) else shown(key) for key in state.extras),
         tensors=[(name, array.shape, array.dtype.name) for name, array in state.arrays.items()],
         values=sum(array.size for array in state.arrays.values()),
         parameters=sum(
@@ -179,12 +181,13 @@ def _describe_native(
     found: Inspection, info: ContainerInfo, arrays: Mapping[str, np.ndarray]
 ) -> None:
     try:
-        metadata = json.loads(info.metadata["unidet"])
-        found.model = str(metadata["model"]["name"])
-        found.conventions = _conventions(metadata["model"])
+        metadata = parse_json(info.metadata["unidet"], info.path, "Metadata of a checkpoint")
+        checkpoint = parse_checkpoint(dict(arrays), metadata, source=info.path)
+        found.model = checkpoint.model["name"]
+        found.conventions = _conventions(checkpoint.model)
         found.content = f"a checkpoint of unidet, format {metadata['format_version']}"
-        found.vocabulary = _vocabulary(arrays, metadata.get("class_names") or ())
-    except (ValueError, KeyError, TypeError):
+        found.vocabulary = _vocabulary(arrays, checkpoint.class_names)
+    except (UserError, AttributeError):
         found.content = "a file of unidet that is no checkpoint (training state, or damaged)"
 
 
@@ -224,18 +227,19 @@ def _vocabulary(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) ->
         arrays: tensors under native names.
         class_names: of the labels, where known.
     """
-    shown = ", ".join(map(str, class_names[:_SHOWN])) + (", ..." * (len(class_names) > _SHOWN))
+    first = ", ".join(printable(cut(name, 60)) for name in class_names[:_SHOWN])
+    first += ", ..." * (len(class_names) > _SHOWN)
     texts = [array for name, array in sorted(arrays.items()) if name.startswith(_TEXT)]
     if not texts:
         count = len(class_names)
-        return f"{count} class{'es' * (count != 1)}: {shown}" if count else ""
+        return f"{count} class{'es' * (count != 1)}: {first}" if count else ""
     sizes = " + ".join(str(array.shape[1] - 1) for array in texts)
     words = f"{sizes} classes, text vectors of {texts[0].shape[0]} numbers"
     if not any(array.any() for array in texts):
         words += ", all zero (not given yet)"
     if len(texts) > 1:
         words += ", detects the first"
-    return f"{words}: {shown}" if class_names else words
+    return f"{words}: {first}" if class_names else words
 
 
 def _conventions(description: Mapping[str, Any]) -> dict[str, str]:

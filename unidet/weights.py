@@ -20,13 +20,11 @@ from unidet.weights_convert import (
     backbone_state,
     detect_family,
     family_named,
-    peel,
-    read_container,
 )
 from unidet.weights_convert.families import (
-    add_neighbour,
     detector_start,
     is_published_detector,
+    read_state,
     refuse_clip,
     require_clip,
     weights_in,
@@ -87,10 +85,8 @@ def load_weights(
     if not file.is_file():
         raise UserError(f"Checkpoint not found: {file}")
     path = str(file)
-    tree, info = read_container(path)
-    state = peel(tree, source=path)
-    add_neighbour(state, file)
     target = nn.state_arrays(model)
+    state, info = read_state(file, target=target)
     shared = len(target.keys() & state.arrays.keys())
     refuse_clip(state.arrays, target, source=path)
     own = getattr(model, "model_name", type(model).__name__)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from unidet.files.shown import cut, printable
+
 from .errors import StateMismatchError
 
 #: Statuses, in the order in which a summary names them.
@@ -149,4 +151,5 @@ def shortened(names: Sequence[str], count: int | None = None) -> str:
         count: Of all; by default that of ``names``.
     """
     more = (len(names) if count is None else count) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    first = ", ".join(printable(cut(name, 200)) for name in names[:_SHOWN])
+    return first + (f" and {more} more" if more > 0 else "")

@@ -53,7 +53,12 @@ class Transfer:
 
 
 def pt2jt(
-    source: PathLike, destination: PathLike, *, overwrite: bool = False, rescue: bool = False
+    source: PathLike,
+    destination: PathLike,
+    *,
+    overwrite: bool = False,
+    rescue: bool = False,
+    state: str | None = None,
 ) -> Transfer:
     """Turns a PyTorch checkpoint into one that plain ``jittor.load`` reads.
 
@@ -67,17 +72,23 @@ def pt2jt(
         destination: .pkl (Jittor) or .safetensors (one flat state: wrappers are peeled off).
         overwrite: Whether ``destination`` may be replaced.
         rescue: See :func:`unidet.weights_convert.read_container`.
+        state: Take only this one of several states; see :func:`unidet.weights_convert.peel`.
 
     Raises:
         CheckpointError: a damaged or foreign source, or an unsuitable destination.
         UserError: the destination exists.
         RunFailedError: the disk refused the write.
     """
-    return _move(source, destination, _TORCH, ("jittor", "safetensors"), overwrite, rescue)
+    return _move(source, destination, _TORCH, ("jittor", "safetensors"), overwrite, rescue, state)
 
 
 def jt2pt(
-    source: PathLike, destination: PathLike, *, overwrite: bool = False, rescue: bool = False
+    source: PathLike,
+    destination: PathLike,
+    *,
+    overwrite: bool = False,
+    rescue: bool = False,
+    state: str | None = None,
 ) -> Transfer:
     """Turns a Jittor checkpoint into one that ``torch.load(weights_only=True)`` reads.
 
@@ -88,13 +99,16 @@ def jt2pt(
         destination: .pth, .pt, .bin (PyTorch's zip container) or .safetensors.
         overwrite: Whether ``destination`` may be replaced.
         rescue: See :func:`unidet.weights_convert.read_container`.
+        state: Take only this one of several states; see :func:`unidet.weights_convert.peel`.
 
     Raises:
         CheckpointError: a damaged or foreign source, or an unsuitable destination.
         UserError: the destination exists.
         RunFailedError: the disk refused the write.
     """
-    return _move(source, destination, _JITTOR, ("torch_zip", "safetensors"), overwrite, rescue)
+    return _move(
+        source, destination, _JITTOR, ("torch_zip", "safetensors"), overwrite, rescue, state
+    )
 
 
 def _move(
@@ -104,6 +118,7 @@ def _move(
     writable: tuple[str, ...],
     overwrite: bool,
     rescue: bool,
+    state: str | None,
 ) -> Transfer:
     kind = container_for(destination)
     if kind not in writable:
@@ -122,8 +137,10 @@ def _move(
     arrays: dict[str, np.ndarray] = dict(tensors(tree))
     if not arrays:
         raise CheckpointError(f"Invalid source {source}. Expected tensors. Received none.")
+    if state is not None or kind == "safetensors":
+        arrays = _flat(tree, str(source), notes, state)
+        tree = dict(arrays)
     if kind == "safetensors":
-        arrays = _flat(tree, str(source), notes)
         write_safetensors(destination, arrays, metadata=info.metadata, overwrite=overwrite)
     else:
         write = write_jittor if kind == "jittor" else write_torch
@@ -132,13 +149,18 @@ def _move(
     return Transfer(info, Path(destination), kind, len(arrays), values, notes)
 
 
-def _flat(tree: dict[str, Any], source: str, notes: list[str]) -> dict[str, np.ndarray]:
-    state = peel(tree, source=source)
+def _flat(
+    tree: dict[str, Any], source: str, notes: list[str], wanted: str | None
+) -> dict[str, np.ndarray]:
+    state = peel(tree, source=source, wanted=wanted)
     if state.wrapper:
         notes.append(f"peeled off: {'.'.join(state.wrapper)}")
+    notes += state.notes
     if state.extras:
         notes.append(f"left out, not part of the weights: {', '.join(map(str, state.extras))}")
-    return {state.prefix + name: array for name, array in state.arrays.items()}
+    if wanted is not None:
+        return state.arrays
+    return {state.names[name]: array for name, array in state.arrays.items()}
 
 
 def digest(array: np.ndarray) -> str:

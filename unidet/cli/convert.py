@@ -61,9 +61,11 @@ def add_parser(subparsers: Any) -> None:
     action = actions.add_parser("inspect", help=text, description=text)
     action.add_argument("source", metavar="SRC")
     action.add_argument("--rescue", action="store_true", help=_RESCUE)
+    action.add_argument("--state", metavar="NAME", help=_STATE)
     _tables(action)
 
 
+_STATE = "which state to take where SRC holds several, such as model_ema or teacher"
 _RESCUE = "read a pickle of whole objects for its tensors alone; nothing of it runs"
 
 
@@ -86,6 +88,7 @@ def _writing(parser: argparse.ArgumentParser, *, rescue: bool) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
     if rescue:
         parser.add_argument("--rescue", action="store_true", help=_RESCUE)
+        parser.add_argument("--state", metavar="NAME", help=_STATE)
     parser.add_argument(
         "--certify",
         action="store_true",
@@ -117,7 +120,13 @@ def _transfer(args: argparse.Namespace) -> int:
     from unidet.weights_convert import jt2pt, pt2jt
 
     move = pt2jt if args.action == "pt2jt" else jt2pt
-    done = move(args.source, args.destination, overwrite=args.overwrite, rescue=args.rescue)
+    done = move(
+        args.source,
+        args.destination,
+        overwrite=args.overwrite,
+        rescue=args.rescue,
+        state=args.state,
+    )
     print(f"{done.source.title}: {done.tensors} tensors, {done.values:,} values")
     for note in done.notes:
         print(f"note: {note}")
@@ -136,6 +145,7 @@ def _import(args: argparse.Namespace) -> int:
         class_names=names,
         strict=not args.partial,
         rescue=args.rescue,
+        state=args.state,
         overwrite=args.overwrite,
     )
     _show(found.report, args)
@@ -159,7 +169,7 @@ def _export(args: argparse.Namespace) -> int:
 def _inspect(args: argparse.Namespace) -> int:
     from unidet.inspection import inspect_checkpoint
 
-    found = inspect_checkpoint(args.source, rescue=args.rescue)
+    found = inspect_checkpoint(args.source, rescue=args.rescue, wanted=args.state)
     print(json.dumps(found.to_json(), indent=1) if args.json else found.text(table=args.table))
     return 0
 
@@ -211,7 +221,8 @@ def _certify(args: argparse.Namespace) -> int:
     from unidet.weights_convert import digest
 
     config, arrays = model_and_weights(args.destination)
-    _, before = model_and_weights(args.source)
+    options = {key: getattr(args, key) for key in ("state", "rescue") if hasattr(args, key)}
+    _, before = model_and_weights(args.source, **options)
     changed = [
         name
         for name in before.keys() | arrays.keys()

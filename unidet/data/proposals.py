@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 from unidet.data.proposal_pickle import read_list, write_list
 from unidet.data.transforms import clip_targets, scale_targets
 from unidet.errors import UserError
+from unidet.files.arrays import read_npz
 from unidet.outputs import make_parent
 from unidet.structures import Targets
 from unidet.weights_convert.atomic import atomic_path
@@ -128,10 +128,9 @@ def _entries(path: Path, dataset: DetectionDataset) -> list[tuple[Any, Any]]:
 def _table(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            return read_npz(path, "Proposals")
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise UserError(f"Invalid proposals {path}. It cannot be read: {error}.") from None
     if not isinstance(table, dict):
         raise UserError(

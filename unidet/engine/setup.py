@@ -240,6 +240,7 @@ def load_initial_weights(model: Any, path: str) -> str:
     """
     from unidet.weights import load_weights
     from unidet.weights_convert.report import shortened
+    from unidet.weights_convert.trees import STATES_BESIDE
 
     report = load_weights(model, path, strict=False, reinitialise=True)
     counts = report.counts()
@@ -251,7 +252,8 @@ def load_initial_weights(model: Any, path: str) -> str:
     # Tensors of another shape stay as they were made: those of other classes above all.
     fresh = [str(row.target) for row in report.with_status("reinitialised") if row.source]
     named = f"; of another shape, so fresh: {shortened(fresh)}" if fresh else ""
-    return f"weights from {path}: {report.summary()}{named}"
+    choice = "".join(f"; {note}" for note in report.notes if note.startswith(STATES_BESIDE))
+    return f"weights from {path}: {report.summary()}{named}{choice}"
 
 
 def build_loader(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from unidet.errors import RunFailedError, UserError
+from unidet.files.arrays import read_npz
+from unidet.files.reading import parse_json
 from unidet.outputs import make_parent
 from unidet.text.embedding import EmbeddingOptions, Progress, embed_names
 from unidet.text.embedding_files import file_digest, load_clip
@@ -122,10 +123,12 @@ def _key(clip: str | Path, merges: Path, options: EmbeddingOptions) -> str:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Vectors by name; nothing where there is no file, or none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as content:
-            names = json.loads(str(content["names"]))
-            rows = np.asarray(content["vectors"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        content = read_npz(path)
+        names = parse_json(str(content["names"]), path)
+        rows = np.asarray(content["vectors"], np.float32)
+    except (UserError, ValueError, KeyError, TypeError):
+        return {}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return {}
     whole = rows.ndim == 2 and len(rows) == len(names) and bool(np.isfinite(rows).all())
     return dict(zip(names, rows)) if whole else {}

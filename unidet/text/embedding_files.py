@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 import unidet
 from unidet.errors import UserError
+from unidet.files.arrays import read_npz
 from unidet.outputs import check_output, make_parent
 from unidet.text.embedding import Embedder, EmbeddingOptions, Progress, Sums
 from unidet.text.tokenizer import Tokenizer
@@ -203,10 +203,12 @@ def _read_partial(path: Path, key: str, embedder: Embedder) -> Sums:
     if not path.is_file():
         return fresh
     try:
-        with np.load(path, allow_pickle=False) as content:
-            found, batches = str(content["key"]), int(content["batches"])
-            values = np.array(content["values"], np.float64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        content = read_npz(path)
+        found, batches = str(content["key"]), int(content["batches"])
+        values = np.array(content["values"], np.float64)
+        if not 0 <= batches <= embedder.total:
+            raise ValueError(batches)
+    except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"Invalid partial result {path}. It is damaged; --overwrite in place of --resume "
             "starts again."

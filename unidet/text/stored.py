@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from unidet.errors import UserError
+from unidet.files.arrays import read_npy
+from unidet.files.reading import is_file, read_json
+from unidet.files.shown import shown
 
 
 def read_embeddings(path: str | Path, class_names: Sequence[str] | None = None) -> np.ndarray:
@@ -28,18 +30,11 @@ def read_embeddings(path: str | Path, class_names: Sequence[str] | None = None) 
         UserError: no such file, another form, or a vocabulary of other length or names.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"Text embeddings not found: {path}")
-    try:
-        with path.open("rb") as file:
-            rows = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"Invalid text embeddings {path}. It cannot be read: {error}.") from None
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
-        found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else "an archive"
+    rows = read_npy(path, "Text embeddings")
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.shape[1]:
         raise UserError(
             f"Invalid text embeddings {path}. Expected a float array of shape (classes, length). "
-            f"Received {found}."
+            f"Received {rows.dtype} {rows.shape}."
         )
     if not len(rows) or not np.isfinite(rows).all():
         raise UserError(
@@ -48,7 +43,14 @@ def read_embeddings(path: str | Path, class_names: Sequence[str] | None = None) 
         )
     if class_names is not None:
         _check_names(path, len(rows), tuple(class_names))
-    return rows.astype(np.float32)
+    with np.errstate(over="ignore"):
+        vectors = rows.astype(np.float32)
+    if not np.isfinite(vectors).all():
+        raise UserError(
+            f"Invalid text embeddings {path}. Expected numbers that float32 holds. Received larger "
+            "ones."
+        )
+    return vectors
 
 
 def stored_names(path: str | Path) -> tuple[str, ...] | None:
@@ -58,25 +60,30 @@ def stored_names(path: str | Path) -> tuple[str, ...] | None:
         UserError: the description cannot be read.
     """
     beside = Path(path).with_suffix(".json")
-    if not beside.is_file():
+    if not is_file(beside):
         return None
-    try:
-        content: Any = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"Invalid description {beside}. It cannot be read: {error}.") from None
+    content: Any = read_json(beside, "Description of text embeddings")
     names = content.get("names") if isinstance(content, dict) else None
-    return tuple(map(str, names)) if isinstance(names, list) else None
+    if not isinstance(names, list):
+        return None
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(
+                f"Invalid description {beside}. Expected names that are text. "
+                f"Received {shown(name)}."
+            )
+    return tuple(names)
 
 
 def _check_names(path: Path, count: int, names: tuple[str, ...]) -> None:
     if count != len(names):
         raise UserError(
             f"Invalid text embeddings {path}. Expected {len(names)} rows, one for each class "
-            f"({names[0]!r} ... {names[-1]!r}). Received {count}."
+            f"({shown(names[0])} ... {shown(names[-1])}). Received {count}."
         )
     for own, name in zip(stored_names(path) or names, names):
         if own != name:
             raise UserError(
-                f"Invalid text embeddings {path}. Expected a row for the class {name!r}. "
-                f"Received one for {own!r}: classes differ, or their order does."
+                f"Invalid text embeddings {path}. Expected a row for the class {shown(name)}. "
+                f"Received one for {shown(own)}: classes differ, or their order does."
             )

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unidet.files.reading import exists, is_file
+from unidet.files.shown import cut, printable
+
 from ..errors import CheckpointError, UnsafePickleError
 from .arrays import read_npz, read_safetensors
 from .info import KINDS, ContainerInfo
 from .pickles import TRAILER, read_jittor, read_pickle
 from .torch_legacy import MAGIC, read_torch_legacy
 from .torch_zip import read_torch_zip
+from .unpickler import PICKLE_ERRORS
 
 __all__ = ["KINDS", "ContainerInfo", "detect_container", "read_container"]
 
@@ -61,8 +65,13 @@ def read_container(
         raise
     except CheckpointError as error:
         raise CheckpointError(f"Could not read {file} ({info.title}): {error}.") from error
-    except (OSError, MemoryError, RecursionError) as error:
-        raise CheckpointError(f"Could not read {file} ({info.title}): {error!r}.") from error
+    except (OSError, *PICKLE_ERRORS) as error:
+        raise CheckpointError(
+            f"Could not read {file} ({info.title}): {cut(repr(error), 300)}."
+        ) from error
+    if isinstance(tree, (list, tuple)) and any(isinstance(item, dict) for item in tree):
+        info.notes.append("the content is a list: its entries are named 0, 1, ...")
+        tree = {str(i): item for i, item in enumerate(tree)}
     if not isinstance(tree, dict):
         raise CheckpointError(
             f"Invalid checkpoint {file}. Expected a dictionary of tensors. "
@@ -78,8 +87,8 @@ def detect_container(path: str | os.PathLike[str]) -> str:
         CheckpointError: no such file, or none of the kinds.
     """
     file = Path(path)
-    if not file.is_file():
-        what = "a folder" if file.is_dir() else "no such file"
+    if not is_file(file):
+        what = "a folder" if exists(file) and file.is_dir() else "no such file"
         raise CheckpointError(f"Invalid checkpoint {file}. Expected a file. Received {what}.")
     try:
         with open(file, "rb") as stream:
@@ -97,7 +106,7 @@ def detect_container(path: str | os.PathLike[str]) -> str:
     # Before pickle: a header of 640 or 1152 bytes begins like one.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
         return "safetensors"
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
     for start, meaning in _FOREIGN:
         if head.lstrip().startswith(start):
@@ -122,5 +131,5 @@ def _zip_kind(file: Path) -> str:
         return "npz"
     raise CheckpointError(
         f"Invalid checkpoint {file}. Expected a PyTorch or NumPy archive. Received a zip archive "
-        f"with {', '.join(names[:3]) or 'nothing'} in it."
+        f"with {printable(cut(', '.join(names[:3]), 300)) or 'nothing'} in it."
     )

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from unidet.files.shown import shown
+
 from ..errors import CheckpointError
 from .stand_ins import Inert
 
 _KINDS = "biufcSU"
+#: More than any array has values or bytes.
+_LONGEST = 1 << 48
 
 
 class DType(Inert):
@@ -22,9 +26,9 @@ class DType(Inert):
         if isinstance(code, bytes):
             code = code.decode("latin1")
         if not isinstance(code, str) or len(code) < 2 or code[0] not in _KINDS:
-            raise CheckpointError(f"an array has the unsupported dtype {str(code)[:40]!r}")
-        if not code[1:].isdigit():
-            raise CheckpointError(f"an array has the unsupported dtype {code[:40]!r}")
+            raise CheckpointError(f"an array has the unsupported dtype {shown(code, 40)}")
+        if not (code[1:].isascii() and code[1:].isdigit()) or len(code) > 6:
+            raise CheckpointError(f"an array has the unsupported dtype {shown(code, 40)}")
         self.code = code
         self.order = "="
 
@@ -33,7 +37,8 @@ class DType(Inert):
         if not isinstance(state, tuple) or len(state) < 5:
             raise CheckpointError("an array has a damaged dtype")
         order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
-        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+        known = isinstance(order, str) and order in ("<", ">", "|", "=")
+        if not known or any(part is not None for part in state[2:5]):
             raise CheckpointError("an array has a structured dtype")
         self.order = order
 
@@ -41,7 +46,7 @@ class DType(Inert):
         """The dtype."""
         try:
             return np.dtype(self.order + self.code if self.order != "=" else self.code)
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"an array has the unsupported dtype {self.code!r}") from error
 
 
@@ -99,12 +104,14 @@ def build_array(data: object, dtype: object, shape: object, order: object = "C")
     if isinstance(shape, int):
         shape = (shape,)
     sides = shape if isinstance(shape, tuple) and len(shape) <= 32 else (-1,)
-    if any(not isinstance(side, int) or side < 0 for side in sides):
-        raise CheckpointError(f"an array has the shape {str(shape)[:60]}")
+    if any(not isinstance(side, int) or not 0 <= side < _LONGEST for side in sides):
+        raise CheckpointError(f"an array has the shape {shown(shape, 60)}")
     if not isinstance(data, (bytes, bytearray)):
         raise CheckpointError("an array holds Python objects")
+    if math.prod(filter(None, sides)) * kind.itemsize >= _LONGEST:
+        raise CheckpointError(f"an array has the shape {shown(shape, 60)}")
     if math.prod(sides) * kind.itemsize != len(data):
-        raise CheckpointError(f"an array of shape {shape} holds {len(data)} bytes")
+        raise CheckpointError(f"an array of shape {shown(shape, 60)} holds {len(data)} bytes")
     flat = np.frombuffer(bytearray(data), kind) if data else np.empty(0, kind)
     array = flat.reshape(sides, order="F" if order == "F" else "C")
     return np.asarray(array, dtype=kind.newbyteorder("="), order="C")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from unidet.files.shown import shown
+
 from ..errors import CheckpointError
 from .info import EXPANSION_LIMIT
 
@@ -35,6 +37,10 @@ STORAGE_DTYPES = {
 
 #: torch dtypes that have no storage class of their own.
 PLAIN_DTYPES = {"uint16": "<u2", "uint32": "<u4", "uint64": "<u8"}
+
+
+#: More than any tensor has values.
+_LONGEST = 1 << 48
 
 
 class Inert:
@@ -166,6 +172,9 @@ class TensorRef(Inert):
             raise CheckpointError(
                 f"a tensor of shape {self.shape} repeats a storage of {available} values"
             )
+        # An empty tensor may still have sides that no array can have.
+        if math.prod(filter(None, self.shape)) >= _LONGEST:
+            raise CheckpointError(f"a tensor has the shape {shown(self.shape, 60)}")
 
     @property
     def nbytes(self) -> int:
@@ -178,18 +187,21 @@ class TensorRef(Inert):
             dtype = "<f4" if self.dtype == "bfloat16" else self.dtype
             return np.empty(self.shape, np.dtype(dtype))
         values = self.storage.values(self.dtype)[self.offset :]
-        strides = tuple(step * values.itemsize for step in self.stride)
+        # A side of 1 has no use for its stride, which may be anything.
+        strides = tuple(
+            step * values.itemsize if side > 1 else 0 for side, step in zip(self.shape, self.stride)
+        )
         view = np.lib.stride_tricks.as_strided(values, self.shape, strides)
         return view.copy(order="C")
 
 
 def _whole(what: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise CheckpointError(f"a tensor has the {what} {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LONGEST:
+        raise CheckpointError(f"a tensor has the {what} {shown(value, 60)}")
     return value
 
 
 def _wholes(what: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)) or len(value) > 32:
-        raise CheckpointError(f"a tensor has the {what} {value!r}")
+        raise CheckpointError(f"a tensor has the {what} {shown(value, 60)}")
     return tuple(_whole(what, item) for item in value)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from unidet.files.shown import shown
+
 from ..errors import CheckpointError
 from .info import ContainerInfo
 from .resolve import Resolver
@@ -39,7 +41,9 @@ class _Storages:
             raise CheckpointError("a tensor has a damaged reference to its values")
         if numel * itemsize(kind.dtype) > self._limit:
             raise CheckpointError(f"a storage claims {numel} values, more than the file holds")
-        key = str(key)
+        if not isinstance(key, (str, int)):
+            raise CheckpointError("a tensor has a damaged reference to its values")
+        key = key if isinstance(key, str) else shown(key)
         if key not in self.found:
             self.found[key] = Storage(kind.dtype, numel, lambda: self._bytes(key), self.swap)
         if view is None:
@@ -78,9 +82,10 @@ def read_torch_legacy(path: Path, info: ContainerInfo, *, rescue: bool) -> Any:
     storages.swap = isinstance(system, dict) and system.get("little_endian") is False
     tree = step(persistent=storages.persistent, rescue=rescue)
     keys = step()
-    if not isinstance(keys, list):
+    if not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys):
         raise CheckpointError("the list of storages is damaged")
-    position = _read_storages(data, position, [str(key) for key in keys], storages)
+    names = [key if isinstance(key, str) else shown(key) for key in keys]
+    _read_storages(data, position, names, storages)
     return Resolver(info).run(tree)
 
 
@@ -88,7 +93,7 @@ def _read_storages(data: bytes, position: int, keys: list[str], storages: _Stora
     for key in keys:
         storage = storages.found.get(key)
         if storage is None:
-            raise CheckpointError(f"the file lists storage {key}, which nothing uses")
+            raise CheckpointError(f"the file lists storage {shown(key)}, which nothing uses")
         count = data[position : position + 8]
         if len(count) < 8:
             raise CheckpointError("the file is cut off before its last tensors")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from unidet.files.shown import shown
+
 from ..errors import CheckpointError
 from .info import ContainerInfo
 from .resolve import Resolver
@@ -30,9 +32,13 @@ class Archive:
         self.size = path.stat().st_size
         try:
             with zipfile.ZipFile(path) as archive:
-                self._records = {entry.filename: entry for entry in archive.infolist()}
+                entries = archive.infolist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
             raise CheckpointError(f"the zip archive is damaged or cut off ({error})") from error
+        self._records = {entry.filename: entry for entry in entries}
+        # One record under many names would be read as many times.
+        if sum(entry.compress_size for entry in entries) > self.size:
+            raise CheckpointError("the records of the zip archive overlap")
         roots = [name[: -len("data.pkl")] for name in self._records if name.endswith("data.pkl")]
         if not roots:
             raise CheckpointError("the zip archive holds no data.pkl")
@@ -115,7 +121,9 @@ def _storage(archive: Archive, storages: dict[str, Storage], pid: Any, swap: boo
     if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
         raise CheckpointError("a tensor has a damaged reference to its values")
     _, kind, key, _, numel = pid
-    key = str(key)
+    if not isinstance(key, (str, int)):
+        raise CheckpointError("a tensor has a damaged reference to its values")
+    key = key if isinstance(key, str) else shown(key)
     if not isinstance(kind, StorageType) or not isinstance(numel, int) or numel < 0:
         raise CheckpointError("a tensor has a damaged reference to its values")
     if key not in storages:

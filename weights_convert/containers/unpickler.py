@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from unidet.files.shown import cut, printable, shown
+
 from ..errors import CheckpointError, UnsafePickleError
 from . import numpy_stand_ins as numpy_parts
+from .hashing import Costs
 from .rescue import settings_class, stub_class
 from .stand_ins import (
     PLAIN_DTYPES,
@@ -37,6 +41,9 @@ PICKLE_ERRORS = (
     ValueError,
 )
 
+#: An opcode costs some ten bytes to hundreds of them; whole training states have thousands.
+_MAX_OPCODES = 4_000_000
+
 _DTYPE_WORDS = (
     *("float16", "float32", "float64", "bfloat16", "half", "float", "double"),
     *("int8", "int16", "int32", "int64", "short", "int", "long"),
@@ -53,7 +60,7 @@ def _rebuild_v3(
 ) -> TensorRef:
     name = dtype.name.rpartition(".")[2] if isinstance(dtype, Marker) else ""
     if name not in PLAIN_DTYPES:
-        raise CheckpointError(f"a tensor has the unsupported dtype {name or dtype!r}")
+        raise CheckpointError(f"a tensor has the unsupported dtype {shown(name or dtype, 60)}")
     return TensorRef(storage, offset, size, stride, PLAIN_DTYPES[name])
 
 
@@ -62,7 +69,15 @@ def _first(value: Any = None, *_: Any) -> Any:
 
 
 def _ordered_dict(items: Any = ()) -> StateDict:
-    return StateDict(items)
+    if isinstance(items, dict):
+        return StateDict(items)
+    pairs = list(items) if isinstance(items, (list, tuple)) else [None]
+    if any(not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in pairs):
+        raise CheckpointError("the pickle makes a dictionary of something else")
+    # Hashing nested tuples that share their parts takes forever.
+    if any(isinstance(key, (tuple, frozenset)) for key, _ in pairs):
+        raise CheckpointError("the pickle has a dictionary with a tuple for a key")
+    return StateDict(pairs)
 
 
 def _encode(text: Any, encoding: Any = "utf-8", *_: Any) -> bytes:
@@ -79,12 +94,16 @@ def _bytes(value: Any = b"", *_: Any) -> bytes:
     return bytes(value)
 
 
-def _tuple(value: Any = ()) -> tuple[Any, ...]:
+def _size(value: Any = ()) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or not all(isinstance(side, int) for side in value):
+        raise CheckpointError(f"a tensor has the shape {shown(value, 60)}")
     return tuple(value)
 
 
-def _text(value: Any = "", *rest: Any) -> str:
-    return ":".join(str(part) for part in (value, *rest))
+def _text(*parts: Any) -> str:
+    if not all(isinstance(part, (str, int)) for part in parts):
+        raise CheckpointError("the pickle names a device that is no text")
+    return ":".join(part if isinstance(part, str) else shown(part, 60) for part in parts)
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -94,7 +113,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v3": _rebuild_v3,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    "torch.Size": _tuple,
+    "torch.Size": _size,
     "torch.device": _text,
     "torch.nn.parameter.Parameter": _first,
     "jittor.Var": _first,
@@ -113,6 +132,17 @@ for _core in ("numpy.core", "numpy._core"):
 
 #: Classes whose objects hold settings and nothing else (the options of a command line).
 _SETTINGS = ("argparse.Namespace",)
+#: Classes of values that training tools write beside the weights; their objects are left out.
+_INERT = re.compile(
+    r"collections\.(Counter|defaultdict|deque)|datetime\.(datetime|date|time|timedelta|timezone)|"
+    r"pathlib\.(Pure)?(Posix|Windows)?Path|pathlib\._local\.(Pure)?(Posix|Windows)?Path|"
+    r"(builtins|__builtin__)\.(list|dict|tuple|set|frozenset|int|float|str|bool|complex|object)|"
+    r"mmengine\.logging\.history_buffer\.HistoryBuffer|mmengine\.config\.config\.ConfigDict|"
+    r"yacs\.config\.CfgNode|addict\.addict\.Dict|easydict\.EasyDict|"
+    r"omegaconf\.(dictconfig\.DictConfig|listconfig\.ListConfig|base\.\w+|nodes\.\w+)|"
+    r"lightning_fabric\.utilities\.data\.AttributeDict|"
+    r"(pytorch_lightning|lightning\.fabric)\.utilities\.(parsing|data)\.AttributeDict"
+)
 _MARKERS = {"numpy.ndarray", *(f"torch.{word}" for word in _DTYPE_WORDS)}
 
 #: Helpers that TorchScript writes around lists.
@@ -176,6 +206,8 @@ class RestrictedUnpickler(pickle.Unpickler):
             return Marker(path)
         if path in _SETTINGS:
             return settings_class(path)
+        if _INERT.fullmatch(path):
+            return stub_class(path)
         storage = name[: -len("Storage")]
         known = module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage")
         if known and storage in STORAGE_DTYPES:
@@ -185,9 +217,11 @@ class RestrictedUnpickler(pickle.Unpickler):
         if self._rescue or (self._script and module.startswith("__torch__")):
             return stub_class(path)
         raise UnsafePickleError(
-            f"{self._source} refused: its pickle names {path}, which is not on the allow-list "
-            "of tensor files. Nothing was executed. A file that holds whole objects can be read "
-            "for its tensors alone, with inert stand-ins for classes: rescue=True or --rescue.",
+            f"{self._source} refused: its pickle names {printable(path[:120])}, which is "
+            "not on the allow-list of tensor files. Nothing was executed. "
+            "`unidet convert import --rescue`, and pt2jt with --rescue for files of no known "
+            "family, read such a file for its tensors alone, with inert stand-ins for classes, "
+            "into a file of its own.",
             path,
         )
 
@@ -204,18 +238,24 @@ def check_stream(data: bytes, start: int = 0) -> tuple[int, int]:
     stream = io.BytesIO(data)
     stream.seek(start)
     count = 0
+    costs = Costs()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             count += 1
+            if count > _MAX_OPCODES:
+                raise CheckpointError(f"the pickle has more than {_MAX_OPCODES} opcodes")
             # The memo is an array: a huge index alone would take all memory.
             if "PUT" in opcode.name and isinstance(argument, int) and argument > count + 256:
                 raise CheckpointError(f"the pickle has memo index {argument} at opcode {count}")
             if opcode.name.startswith(("EXT", "NEXT_BUFFER")):
                 raise CheckpointError(f"the pickle uses the opcode {opcode.name}")
+            costs.step(opcode, argument)
     except CheckpointError:
         raise
     except PICKLE_ERRORS as error:
-        raise CheckpointError(f"the pickle is damaged or cut off ({error})") from error
+        raise CheckpointError(
+            f"the pickle is damaged or cut off ({cut(str(error), 200)})"
+        ) from error
     return stream.tell(), count
 
 
@@ -236,4 +276,4 @@ def load_pickle(data: bytes, source: str, **options: Any) -> tuple[Any, int]:
     except CheckpointError:
         raise
     except PICKLE_ERRORS as error:
-        raise CheckpointError(f"the pickle is damaged ({error})") from error
+        raise CheckpointError(f"the pickle is damaged ({cut(str(error), 200)})") from error

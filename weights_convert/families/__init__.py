@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ import numpy as np
 from unidet.errors import suggestion
 
 from ..errors import CheckpointError
-from ..trees import State
 from .clip_start import detector_start
 from .family import Family, Form, Mapped
 from .known import FAMILIES
 from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip, require_clip
 from .neighbour import weights_in
+from .states import SIGHTS, read_state
 from .styles import contradiction, with_style, written_config
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "Family",
     "Form",
     "Mapped",
-    "add_neighbour",
     "backbone_state",
     "contradiction",
     "detect_family",
@@ -32,31 +30,13 @@ __all__ = [
     "family_named",
     "is_published_detector",
     "looks_like",
+    "read_state",
     "refuse_clip",
     "require_clip",
     "weights_in",
     "with_style",
     "written_config",
 ]
-
-#: Kinds that are known by sight, so that a message can name them.
-_SIGHTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("unidet's own RetinaNet", ("neck.lateral.0.weight", "head.cls_out.weight")),
-    ("unidet's own Faster R-CNN", ("rpn.cls_out.weight", "head.cls_out.weight")),
-    ("another one-stage detector of detectron2", ("backbone.fpn_lateral3.weight",)),
-    ("another two-stage detector of detectron2", ("proposal_generator.rpn_head.conv.weight",)),
-    ("another two-stage detector of torchvision", ("roi_heads.box_predictor.bbox_pred.weight",)),
-    ("unidet's own UniDetector", ("head.attnpool.positional_embedding", "head.box_out.weight")),
-    ("unidet's own CLN", ("rpn.quality_out.weight", "head.quality_out.weight")),
-    ("a proposal network of UniDetector (OLN)", ("rpn_head.rpn_obj.weight",)),
-    ("another UniDetector", ("roi_head.bbox_head.attnpool.positional_embedding",)),
-    ("another RegionCLIP", ("backbone.attnpool.positional_embedding",)),
-    ("another two-stage detector of mmdetection", ("rpn_head.rpn_conv.weight",)),
-    ("unidet's own DETR", ("query_embed.weight", "class_embed.weight", "backbone.conv1.weight")),
-    ("another DETR in Facebook's names", ("query_embed.weight", "class_embed.weight")),
-    ("another DETR of Hugging Face", ("class_labels_classifier.weight",)),
-    ("another CLIP of OpenAI", ("visual.conv1.weight", "token_embedding.weight")),
-)
 
 
 def detect_family(
@@ -86,24 +66,6 @@ def detect_family(
     )
 
 
-def add_neighbour(state: State, weights: Path) -> None:
-    """Puts what lies beside a file of weights into ``state.extras``, where its family wants that.
-
-    Args:
-        state: Of the file.
-        weights: The file.
-
-    Raises:
-        CheckpointError: what lies there is damaged.
-    """
-    shapes = {name: array.shape for name, array in state.arrays.items()}
-    for family in FAMILIES.values():
-        if family.neighbour is not None and family.matches(shapes):
-            content = family.neighbour.read(weights)
-            if content is not None:
-                state.extras[family.neighbour.name] = content
-
-
 def is_published_detector(state: Mapping[str, np.ndarray]) -> bool:
     """Whether a state has the names of another library's detector; no native model has them.
 
@@ -120,7 +82,7 @@ def looks_like(state: Mapping[str, np.ndarray]) -> str:
     for family in FAMILIES.values():
         if family.matches(shapes):
             return family.title
-    for title, names in _SIGHTS:
+    for title, names in SIGHTS:
         if all(name in state for name in names):
             return f"what looks like {title}"
     if any(

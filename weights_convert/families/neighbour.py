@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from unidet.errors import UserError
+from unidet.files.reading import exists, is_file, read_json
 
 from ..errors import CheckpointError
 
@@ -44,16 +46,14 @@ class Neighbour:
             CheckpointError: it is damaged.
         """
         path = weights.parent / self.name
-        if not path.is_file():
+        if not is_file(path):
             return None
+        if path.stat().st_size > _LARGEST:
+            raise CheckpointError(f"Invalid {path}. Expected a config. It is too large.")
         try:
-            if path.stat().st_size > _LARGEST:
-                raise CheckpointError(f"Invalid {path}. Expected a config. It is too large.")
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(
-                f"Invalid {path}. Expected a JSON object. Received {error}."
-            ) from error
+            content = read_json(path, "Config")
+        except UserError as error:
+            raise CheckpointError(str(error)) from None
         if not isinstance(content, dict):
             raise CheckpointError(
                 f"Invalid {path}. Expected a JSON object. Received {type(content).__name__}."
@@ -68,7 +68,7 @@ def weights_in(path: str | Path) -> Path:
         CheckpointError: the weights are cut into several files.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not exists(folder) or not folder.is_dir():
         return folder
     for name in WEIGHTS:
         if (folder / name).is_file():
