@@ -42,7 +42,28 @@ _PILLOW_ERRORS = (
 #: Scans of a progressive JPEG: encoders write about ten, a bomb thousands.
 _MOST_SCANS = 100
 _SMALLEST_DEEP = 1 << 12
-_pillow_lock = threading.Lock()
+
+
+class _PillowLimit:
+    """Switches Pillow's own limit of pixels off while any thread is inside; ours holds."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_pillow_limit = _PillowLimit()
 
 
 class Unreadable(Exception):
@@ -256,27 +277,18 @@ def _decode_pillow(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> np
     if data[:2] in (b"II", b"MM"):
         data = _upright_tiff(data)
     try:
-        with _open(data, formats) as image:
+        with _pillow_limit, Image.open(io.BytesIO(data), formats=formats) as image:
             check_size(*image.size, max_pixels)
             return _to_rgb(image)
     except UnidentifiedImageError:
-        raise Unreadable("cannot be decoded") from None
+        tiff = data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        why = "a TIFF of floats or of unknown channels; save it as RGB with 8 bits" if tiff else ""
+        raise Unreadable("cannot be decoded", why) from None
     except MemoryError:
         raise Unreadable("is larger than the memory") from None
     except _PILLOW_ERRORS as error:
         text = str(error) or type(error).__name__
         raise Unreadable("is truncated" if "truncated" in text else "is damaged", text) from None
-
-
-def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """Reads the header. Pillow's own limit of pixels gives way to ours."""
-    with _pillow_lock:
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(io.BytesIO(data), formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -363,7 +375,8 @@ def _upright_tiff(data: bytes) -> bytes:
 def orientation_of(data: bytes) -> int:
     """The rotation tag of an image file, 1 where it has none: 5 to 8 exchange width and height."""
     try:
-        with _open(data, ("JPEG", "MPO", "PNG", *_PILLOW_FORMATS)) as image:
+        formats = ("JPEG", "MPO", "PNG", *_PILLOW_FORMATS)
+        with _pillow_limit, Image.open(io.BytesIO(data), formats=formats) as image:
             found = image.getexif().get(0x0112, 1)
     except (UnidentifiedImageError, MemoryError, *_PILLOW_ERRORS):
         return 1
