@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unidet.cli.bar import Progress
 from unidet.cli.localisation import add_localisation, localise
-from unidet.cli.options import add_framework, add_loading
+from unidet.cli.options import add_framework, add_loading, tell_left_out
 from unidet.cli.vocabulary import add_scoring_options
 
 if TYPE_CHECKING:
@@ -197,9 +197,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     from unidet.evaluation.class_prior import read_class_prior
 
     spec = {"format": args.format, "annotations": args.data, "images": args.images}
-    dataset = load_dataset({**spec, "proposals": args.proposals, "embeddings": args.embeddings})
+    spec.update(proposals=args.proposals, embeddings=args.embeddings, on_bad=args.on_bad)
+    dataset = load_dataset(spec)
     prior = read_class_prior(args.class_prior, dataset) if args.class_prior else None
-    dataset.check_files()
+    if args.on_bad == "error":
+        dataset.check_files()
     world = distributed.join(resolve(args.backend), args.device)
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     _check_proposals(args, detector, dataset)
@@ -215,6 +217,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         detector.preprocess,
         args.batch_size,
         num_workers=args.workers,
+        on_bad=args.on_bad,
         shard=(world.rank, world.size),
     )
     with Progress(len(dataset), shown=world.size == 1) as progress:
@@ -229,6 +232,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             progress=progress,
         )
     distributed.leave()
+    tell_left_out(dataset, loader)
     if not world.is_main:
         return 0
     print(result.table)
@@ -368,12 +372,21 @@ def _pictures(
     boxes_alone = not result.per_class
     ids = [1] if boxes_alone else dataset.category_ids
     names = ("object",) if boxes_alone else dataset.class_names
-    count = min(len(dataset), args.max_pictures or len(dataset))
-    for index in range(count):
+    from unidet.errors import UserError
+
+    count = 0
+    for index in range(min(len(dataset), args.max_pictures or len(dataset))):
         record = dataset.images[index]
+        try:
+            pixels = dataset.read(index)
+        except UserError:
+            if args.on_bad == "error":
+                raise
+            continue  # reported already
+        count += 1
         found = Detections.from_coco(of_image.get(record.id, []), ids, names)
         picture = side_by_side(
-            dataset.read(index),
+            pixels,
             dataset.targets(index),
             found,
             class_names=dataset.class_names,

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unidet.data import DetectionDataset, Loader
 
 
 def add_framework(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +32,23 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads that read images ahead (default: 0)",
     )
+    parser.add_argument(
+        "--on-bad",
+        choices=("error", "skip"),
+        default="error",
+        help="what bad entries do, and images that are damaged or of another size than their "
+        "annotation (default: error); skip leaves them out and says how many",
+    )
+
+
+def tell_left_out(dataset: DetectionDataset, loader: Loader) -> None:
+    """A line on how many entries and images ``--on-bad skip`` left out, where there are any."""
+    for count, what, first in (
+        (len(dataset.skipped), "entries of the annotations", dataset.skipped[:1]),
+        (len(loader.left_out), f"of {loader.num_images} images", loader.left_out[:1]),
+    ):
+        if count:
+            print(f"warning: {count} {what} left out, the first: {first[0]}", file=sys.stderr)
 
 
 def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:

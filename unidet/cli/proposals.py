@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from unidet.cli.options import add_framework, add_loading
+from unidet.cli.options import add_framework, add_loading, tell_left_out
 
 
 def add_parser(subparsers: Any) -> None:
@@ -72,16 +72,20 @@ def run(args: argparse.Namespace) -> int:
 
     _check_numbers(args)
     check_destination(args.out, overwrite=args.overwrite)
-    dataset = load_dataset({"format": args.format, "annotations": args.data, "images": args.images})
+    spec = {"format": args.format, "annotations": args.data, "images": args.images}
+    dataset = load_dataset({**spec, "on_bad": args.on_bad})
     if args.limit:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
-    dataset.check_files()
+    if args.on_bad == "error":
+        dataset.check_files()
     detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
     stage = choose_stage(detector.model, args.stage)
     preprocess = detector.preprocess
     if args.statistics:
         preprocess = with_statistics(preprocess, args.statistics)
-    loader = Loader(dataset, preprocess, args.batch_size, num_workers=args.workers)
+    loader = Loader(
+        dataset, preprocess, args.batch_size, num_workers=args.workers, on_bad=args.on_bad
+    )
     with Progress(len(dataset)) as progress:
         found = propose(
             detector.model,
@@ -90,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
             score_threshold=args.score_threshold,
             progress=progress,
         )
+    tell_left_out(dataset, loader)
     path = write_proposals(args.out, found, overwrite=args.overwrite)
     count = sum(map(len, found.values()))
     print(f"Written: {path} ({len(found):,} images, {count:,} boxes, stage {stage})")
@@ -114,6 +119,11 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise UserError(
             "Invalid value for `--score-threshold`. Expected a number in [0, 1]. "
             f"Received {args.score_threshold}."
+        )
+    if args.on_bad == "skip" and Path(args.out).suffix == ".pkl":
+        raise UserError(
+            "Invalid option --on-bad skip. Expected it with .npz, because a .pkl list has no ids "
+            "and holds every image. Received it with .pkl."
         )
     if args.limit and Path(args.out).suffix == ".pkl":
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.data.images import read_image
+from unidet.data.images import read_image, size_defect
 from unidet.errors import UserError
 from unidet.structures import Targets
 
@@ -177,9 +177,18 @@ class DetectionDataset:
         """Pixels of image ``i``: ``(h, w, 3)`` uint8 RGB.
 
         Raises:
-            UserError: the file is missing, truncated or no image.
+            UserError: the file is missing, damaged or no image, or its size is not the one of the
+                annotations, whose boxes would then lie elsewhere.
         """
-        return read_image(self.images[i].path)
+        record = self.images[i]
+        pixels = read_image(record.path)
+        defect = size_defect(record.path, pixels, record.width, record.height)
+        if defect:
+            raise UserError(
+                f"Image file has another size than its annotation: {record.path} ({defect}). "
+                "Expected the pictures that were annotated; on_bad 'skip' leaves such images out."
+            )
+        return pixels
 
     def select(self, indices: Sequence[int], name: str | None = None) -> DetectionDataset:
         """The images at ``indices``, all classes kept."""

@@ -9,69 +9,88 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unidet.data.image_formats import Unreadable, as_error, decode, orientation_of
 from unidet.errors import RunFailedError, UserError
+from unidet.files.reading import read_bytes
+from unidet.files.shown import shown
 from unidet.outputs import check_output
 
-# Annotations refer to the pixels as stored, so a rotation tag is not obeyed (COCO's convention).
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+#: Pillow's own limit: 179 million pixels, half a gigabyte in memory.
+MAX_PIXELS = 178_956_970
+#: Environment variable with another limit.
+PIXELS_VARIABLE = "UNIDET_MAX_IMAGE_PIXELS"
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     """Decodes a file.
 
-    Grey images become three equal channels, 16-bit ones lose their low byte, transparency is
-    dropped, rotation tags are not obeyed.
+    Pixels are as stored: rotation tags are not obeyed, in no format, and colour profiles are not
+    applied. Grey images become three equal channels, palettes their colours and CMYK RGB; 12 and
+    16 bits become the upper 8 of them; transparency is dropped; of several pictures the first
+    counts. JPEG, PNG, TIFF, BMP, WebP, GIF, PPM, JPEG 2000, Sun raster and, where Pillow has it,
+    AVIF are read.
+
+    Args:
+        path: the file.
+        max_pixels: refuse larger pictures before they take memory; by default the environment
+            variable ``UNIDET_MAX_IMAGE_PIXELS``, or 178,956,970.
 
     Returns:
         ``(h, w, 3)`` uint8 RGB.
 
     Raises:
-        UserError: the file is missing, truncated or no image.
+        UserError: the file is missing, no regular file, empty, truncated, damaged (also where a
+            decoder would only warn), no image, too large, or holds what 8 bits cannot show:
+            floats, signed or 32-bit numbers, 12 bits or less in 16 without saying so.
     """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"Image file not found: {path}") from None
-    except OSError as error:
-        raise UserError(f"Image file cannot be read: {path} ({error.strerror})") from None
-    return decode_image(data, str(path))
+    return decode_image(read_bytes(path, "Image file"), str(path), max_pixels=max_pixels)
 
 
-def decode_image(data: bytes, name: str = "image") -> np.ndarray:
+def decode_image(data: bytes, name: str = "image", *, max_pixels: int | None = None) -> np.ndarray:
     """Like :func:`read_image` for the bytes of a file; ``name`` is used in messages."""
-    if not data:
-        raise UserError(f"Image file is empty: {name}")
-    if _truncated(data):
-        raise UserError(f"Image file is truncated: {name}")
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
-    except cv2.error as error:
-        raise UserError(f"Image file cannot be decoded: {name} ({error.err})") from None
-    if bgr is None:
-        raise UserError(f"Image file cannot be decoded: {name}")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        return decode(data, _limit() if max_pixels is None else max_pixels)
+    except Unreadable as reason:
+        raise as_error(reason, name) from None
 
 
-def _truncated(data: bytes) -> bool:
-    """True for a JPEG or PNG without its end mark: decoders fill the rest with grey, silently."""
-    if data.startswith(b"\x89PNG"):
-        return data.rfind(b"IEND") < 0
-    if data.startswith(b"\xff\xd8"):
-        # A thumbnail in the header has an end mark too, so it must come after the first scan.
-        return data.rfind(b"\xff\xd9") < _first_scan(data)
-    return False
+def size_defect(path: str | Path, pixels: np.ndarray, width: float, height: float) -> str | None:
+    """How the size of a picture differs from what its annotation says, or nothing.
+
+    Args:
+        path: the file, whose rotation tag may explain the difference.
+        pixels: ``(h, w, 3)``, as it was read.
+        width: of the annotation; 0 says nothing.
+        height: of the annotation; 0 says nothing.
+    """
+    found = (pixels.shape[1], pixels.shape[0])
+    said = (width or found[0], height or found[1])
+    if said == found:
+        return None
+    text = f"{width:g}x{height:g} said, {found[0]}x{found[1]} found"
+    try:
+        turned = orientation_of(read_bytes(path))
+    except UserError:
+        turned = 1
+    if turned >= 5 and said == found[::-1]:
+        return (
+            f"{text}; its rotation tag {turned}, which the tool that made the annotation obeyed, "
+            "explains the difference: save the pictures turned by it, without the tag "
+            "(Pillow: ImageOps.exif_transpose)"
+        )
+    return text
 
 
-def _first_scan(data: bytes) -> int:
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0xDA:
-            return at
-        if data[at + 1] == 0xFF:  # fill byte
-            at += 1
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return len(data)
+def _limit() -> int:
+    value = os.environ.get(PIXELS_VARIABLE)
+    if not value:
+        return MAX_PIXELS
+    if not (value.isascii() and value.isdigit()) or len(value) > 18 or int(value) < 1:
+        raise UserError(
+            f"Invalid value for the environment variable {PIXELS_VARIABLE}. Expected a number of "
+            f"pixels. Received {shown(value)}."
+        )
+    return int(value)
 
 
 def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> None:

@@ -57,11 +57,11 @@ class Loader:
         shard: ``(index, number)``. When shuffled or grouped, as for training, each batch is shared
             out: a shard gets its part, and ``Batch.part`` says which. Otherwise, as for
             evaluation, each shard gets batches of its own.
-        on_bad: what to do with an image that cannot be read: "error" raises ``UserError`` with
-            the name of the file; "skip" warns once and leaves it out of its batch. A batch left
-            with no image is replaced, when shuffled or grouped, by the next readable one of the
-            epoch, so that the number of steps stays the same; otherwise it is passed over,
-            so that evaluation counts no image twice.
+        on_bad: what to do with an image that cannot be read or has another size than its
+            annotation: "error" raises ``UserError`` with the name of the file; "skip" warns once
+            and leaves it out of its batch. A batch left with no image is replaced, when shuffled
+            or grouped, by the next readable one of the epoch, so that the number of steps stays
+            the same; otherwise it is passed over, so that evaluation counts no image twice.
         cache_images: keep decoded pictures in memory.
         cache_gigabytes: limit of that memory; what does not fit is decoded each time.
         skip_empty: leave out images without a box that can be learnt.
@@ -150,12 +150,17 @@ class Loader:
             if group_by_aspect_ratio
             else None
         )
-        self._warned: set[str] = set()
+        self._left_out: dict[tuple[int, int], str] = {}
 
     @property
     def num_images(self) -> int:
         """Images of all data sets that take part."""
         return len(self._images)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Why images were left out so far, a line for each, with ``on_bad="skip"``."""
+        return list(self._left_out.values())
 
     @property
     def _even(self) -> bool:
@@ -251,8 +256,8 @@ class Loader:
         except UserError as error:
             if self.on_bad == "error":
                 raise
-            if str(error) not in self._warned:
-                self._warned.add(str(error))
+            if (dataset_id, index) not in self._left_out:
+                self._left_out[dataset_id, index] = str(error)
                 logger.warning("Image left out: %s", error)
             return None
         original = (image.shape[0], image.shape[1])

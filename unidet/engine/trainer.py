@@ -350,6 +350,9 @@ class Trainer:
         self._plot()
         losses = ", ".join(f"{loss:.4f}" for loss in progress.epoch_losses)
         self.say(f"epoch losses: [{losses}]")
+        for loader in filter(None, (self.loader, self.val_loader)):
+            if loader.left_out:
+                self._warn(f"{len(loader.left_out)} of {loader.num_images} images left out")
         name = self.config.train.best_metric
         if progress.best is not None:
             self.say(f"best {name} {progress.best:.4f} at step {progress.best_step}")
