@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from ..checksums import verify
 from ..errors import CheckpointError
 from .info import ContainerInfo
 
@@ -18,7 +19,8 @@ def read_safetensors(path: Path, info: ContainerInfo, **_: Any) -> dict[str, np.
     """All tensors of a safetensors file, in the file's own order.
 
     Raises:
-        CheckpointError: it is damaged or holds a dtype that NumPy lacks.
+        CheckpointError: it is damaged, does not fit its checksums or holds a dtype that NumPy
+            lacks.
     """
     arrays: dict[str, np.ndarray] = {}
     half: list[str] = []
@@ -40,6 +42,7 @@ def read_safetensors(path: Path, info: ContainerInfo, **_: Any) -> dict[str, np.
     if half:
         arrays.update(_widen(path, half))
         info.notes.append(f"{len(half)} bfloat16 tensors were widened to float32 (exact)")
+    verify(path, arrays, info.metadata)
     return arrays
 
 
