@@ -12,6 +12,7 @@ import numpy as np
 
 import unidet
 from unidet.errors import UserError
+from unidet.files.shown import printable
 from unidet.weights_convert import (
     CheckpointError,
     detect_container,
@@ -88,7 +89,7 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     arrays, info = read_container(path)
     try:
         metadata = json.loads(info.metadata.get(_KEY, "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.") from error
     if not isinstance(metadata, dict):
         raise CheckpointError(f"Invalid checkpoint {path}. Its metadata is damaged.")
@@ -101,6 +102,7 @@ def save_checkpoint(
     *,
     arrays: Mapping[str, np.ndarray] | None = None,
     source: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a model's weights and everything that rebuilds it.
 
@@ -109,6 +111,7 @@ def save_checkpoint(
         model: a model of either backend.
         arrays: weights written in place of the model's own, such as their moving average.
         source: where the weights come from, in JSON values.
+        more: see :func:`write_checkpoint`.
 
     Raises:
         RunFailedError: the disk is full or refuses the write; an earlier file is intact.
@@ -122,22 +125,30 @@ def save_checkpoint(
         model.preprocess.to_dict(),
         dict(source or {}),
     )
-    write_checkpoint(path, checkpoint, overwrite=True)
+    write_checkpoint(path, checkpoint, overwrite=True, more=more)
 
 
-def write_checkpoint(path: str | Path, checkpoint: Checkpoint, *, overwrite: bool = False) -> None:
+def write_checkpoint(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    *,
+    overwrite: bool = False,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a native checkpoint; no model and no framework is needed.
 
     Args:
         path: destination.
         checkpoint: what to write.
         overwrite: an earlier file is replaced.
+        more: further JSON values for the metadata, which :func:`read_arrays` gives back.
 
     Raises:
         UserError: the destination exists, or its folder does not.
         RunFailedError: the disk is full or refuses the write.
     """
     metadata = {
+        **(more or {}),
         "format_version": FORMAT_VERSION,
         "unidet_version": unidet.__version__,
         "model": checkpoint.model,
@@ -195,3 +206,26 @@ def parse_checkpoint(
     if not whole:
         raise CheckpointError(f"Invalid checkpoint {source}. Its metadata is damaged.")
     return Checkpoint(arrays, model, tuple(names), preprocess, origin)
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], source: str | Path) -> None:
+    """Refuses weights that hold NaN or infinity.
+
+    Args:
+        arrays: by name.
+        source: name of the file, for the message.
+
+    Raises:
+        UserError: names the first such tensor.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fc":
+            continue
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise CheckpointError(
+                f"Invalid checkpoint {source}. Expected finite weights. Received {bad} of "
+                f"{array.size} numbers that are NaN or infinite in {printable(name)}. The run that "
+                "wrote it had diverged; allow_non_finite=True or --allow-non-finite lets them "
+                "through."
+            )

@@ -10,7 +10,7 @@ import numpy as np
 
 from unidet.backends import nn, ops
 from unidet.backends.registry import backend_of
-from unidet.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
+from unidet.checkpoint import Checkpoint, check_finite, load_checkpoint, write_checkpoint
 from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
 from unidet.errors import UserError
@@ -76,10 +76,11 @@ class Detector:
         device: ``"cpu"`` or ``"cuda"``.
         first_stage: for a model that classifies given boxes: a checkpoint, or a detector, that
             finds them; its detections if it has one class, else its network's proposals.
+        allow_non_finite: takes weights that hold NaN or infinity, too.
 
     Raises:
-        UserError: no checkpoint of unidet, of a model that finds no boxes, weights that do not
-            fit their own config, or a first stage for a model that takes none.
+        UserError: no checkpoint of unidet, of a model that finds no boxes, weights that are not
+            finite or do not fit their own config, or a first stage for a model that takes none.
         BackendNotAvailableError: the framework is not installed.
     """
 
@@ -90,6 +91,7 @@ class Detector:
         device: str = "cpu",
         *,
         first_stage: str | Path | Detector | None = None,
+        allow_non_finite: bool = False,
     ) -> None:
         if device not in DEVICES:
             raise ValueError(
@@ -98,6 +100,8 @@ class Detector:
             )
         content = load_checkpoint(checkpoint)
         check_detects(content.model["name"], str(checkpoint))
+        if not allow_non_finite:
+            check_finite(content.arrays, checkpoint)
         arguments = dict(content.model.get("arguments", {}))
         model = create_model(content.model["name"], backend=backend, seed=None, **arguments)
         nn.load_arrays(model, content.arrays)

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from .atomic import atomic_path
+from .checksums import sealed
 from .containers.pickles import METADATA_MARK, TRAILER
 from .containers.torch_zip import METADATA_RECORD
 from .errors import CheckpointError
@@ -127,10 +128,12 @@ def write_safetensors(
 ) -> None:
     """Writes one flat state as safetensors.
 
+    The metadata gets checksums, which :func:`~.containers.read_container` verifies.
+
     Args:
         path: Destination.
         arrays: Arrays by name; shapes are kept, 0-d included.
-        metadata: Text beside them.
+        metadata: Text beside them; checksums of another file in it are replaced.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
@@ -139,7 +142,7 @@ def write_safetensors(
     """
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # Serialised first and written by Python, because the library hides the system's error number.
-    content = save(whole, metadata={"format": "pt", **(metadata or {})})
+    content = save(whole, metadata=sealed(whole, {"format": "pt", **(metadata or {})}))
     with atomic_path(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unidet.cli.bar import Progress
 from unidet.cli.localisation import add_localisation, localise
-from unidet.cli.options import add_framework, add_loading, tell_left_out
+from unidet.cli.options import add_framework, add_loading, add_non_finite, tell_left_out
 from unidet.cli.vocabulary import add_scoring_options
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def add_parser(subparsers: Any) -> None:
         help="of proposals: count the objects of these classes alone, such as unseen ones",
     )
     add_framework(parser)
+    add_non_finite(parser)
     add_loading(parser)
     parser.add_argument(
         "--max-detections",
@@ -203,7 +204,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.on_bad == "error":
         dataset.check_files()
     world = distributed.join(resolve(args.backend), args.device)
-    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    detector = Detector(
+        args.checkpoint,
+        backend=args.backend,
+        device=args.device,
+        allow_non_finite=args.allow_non_finite,
+    )
     _check_proposals(args, detector, dataset)
     scoring = _scoring(args, detector, dataset, prior)
     if args.embeddings:

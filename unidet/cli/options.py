@@ -66,3 +66,12 @@ def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="KEY=VALUE",
         help=f"change one key of the {what}, repeatable; the value is YAML",
     )
+
+
+def add_non_finite(parser: argparse.ArgumentParser) -> None:
+    """The option for weights that hold NaN or infinity."""
+    parser.add_argument(
+        "--allow-non-finite",
+        action="store_true",
+        help="take weights that hold NaN or infinity, which are refused otherwise",
+    )

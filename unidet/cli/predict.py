@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from unidet.cli.options import add_framework
+from unidet.cli.options import add_framework, add_non_finite
 from unidet.cli.vocabulary import add_scoring_options, add_vocabulary_options
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
         help="least score of a detection, 0 to 1 (default: 0.3)",
     )
     add_framework(parser)
+    add_non_finite(parser)
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON alone")
     add_vocabulary_options(parser)
     group = parser.add_argument_group("proposals, for detectors that classify given boxes")
@@ -103,7 +104,12 @@ def _detector(args: argparse.Namespace) -> Any:
 
     if args.checkpoint.lower().endswith(".onnx"):
         return _exported(args)
-    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    detector = Detector(
+        args.checkpoint,
+        backend=args.backend,
+        device=args.device,
+        allow_non_finite=args.allow_non_finite,
+    )
     name = detector.model.config["name"]
     takes = bool(getattr(detector.model, "needs_proposals", False))
     if takes and not args.proposals_from:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from unidet.cli.options import add_framework, add_overrides
 
 if TYPE_CHECKING:
     from unidet.config import Config
+    from unidet.engine.run_folder import RunFolder
 
 QUICKSTART = "quickstart"
 
@@ -121,16 +123,34 @@ def choose_config(args: argparse.Namespace) -> Config:
         place = Path(args.work_dir or _default(args)) if args.resume is True else Path(args.resume)
         place = place if place.is_dir() else place.parent
         place = place.parent if place.name in ("state", "diverged") else place
-        saved = RunFolder(place).config
-        name = saved if saved.is_file() else None
-        if name is None:
-            from unidet.errors import UserError
+        return _config_of_run(RunFolder(place), args.overrides)
+    return load_config(name or QUICKSTART, args.overrides)
 
+
+def _config_of_run(folder: RunFolder, overrides: list[str]) -> Config:
+    """The config of a run; the copy in its state where ``config.yaml`` cannot be read."""
+    from unidet.config import from_mapping, load_config
+    from unidet.engine.saved_state import open_state
+    from unidet.errors import UserError
+
+    try:
+        if not folder.config.is_file():
             raise UserError(
                 f"Invalid value for `--resume`. Expected the folder of an earlier run. "
-                f"Received {place}, which has no config.yaml."
+                f"Received {folder.root}, which has no config.yaml."
             )
-    return load_config(name or QUICKSTART, args.overrides)
+        load_config(folder.config)
+    except UserError as error:
+        try:
+            place, saved = open_state(folder.root)
+        except UserError:
+            raise error from None
+        print(
+            f"unidet: {folder.config} cannot be read, so the config in {place} is taken: {error}",
+            file=sys.stderr,
+        )
+        return from_mapping(saved.config, str(place), overrides)
+    return load_config(folder.config, overrides)
 
 
 def work_dir(args: argparse.Namespace, backend: str) -> Path:

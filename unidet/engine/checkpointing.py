@@ -9,53 +9,51 @@ one, and both are whole. ``last.safetensors`` is a link to the weights of the va
 
 from __future__ import annotations
 
-import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import unidet
-from unidet.checkpoint import load_checkpoint, read_arrays, save_checkpoint, write_arrays
+from unidet.checkpoint import load_checkpoint, save_checkpoint, write_arrays
 from unidet.engine.progress import Progress
-from unidet.engine.run_folder import RunFolder, saving, write_json, write_text
+from unidet.engine.run_folder import RunFolder, saving, write_text
+from unidet.engine.saved_state import (
+    COPY,
+    CURRENT,
+    EMA,
+    OPTIMIZER,
+    PROGRESS,
+    STATE_VERSION,
+    WEIGHTS,
+    Saved,
+    current_name,
+    find_state,
+    generations,
+    load_state,
+    progress_text,
+    step_of,
+)
 from unidet.errors import RunFailedError, UserError
 
-STATE_VERSION = 1
-CURRENT = "current"
-WEIGHTS, OPTIMIZER, EMA, PROGRESS = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "ema.safetensors",
-    "progress.json",
-)
-
-
-@dataclass
-class Saved:
-    """A training state as read from disk.
-
-    Attributes:
-        weights: of the model, by name.
-        optimizer: moments, by name.
-        ema: moving average of the weights, empty without one.
-        progress: where the run stood.
-        config: the run's resolved config.
-        backend: framework that wrote it.
-        class_names: of the model, where it has any.
-    """
-
-    weights: dict[str, np.ndarray]
-    optimizer: dict[str, np.ndarray]
-    progress: Progress
-    config: dict[str, Any]
-    backend: str = ""
-    ema: dict[str, np.ndarray] = field(default_factory=dict)
-    class_names: tuple[str, ...] = ()
+__all__ = [
+    "PROGRESS",
+    "Saved",
+    "WEIGHTS",
+    "check_best",
+    "find_state",
+    "inherit_best",
+    "link",
+    "load_state",
+    "publish",
+    "save_best",
+    "save_state",
+    "settle",
+]
 
 
 def save_state(
@@ -78,7 +76,7 @@ def save_state(
             half-written is left.
     """
     target = state_dir or folder.state
-    name = f"step-{saved.progress.step:08d}-{os.urandom(3).hex()}"
+    name = f"step-{saved.progress.step:08d}-{secrets.token_hex(3)}"
     temporary, final = target / f".{name}.tmp", target / name
     try:
         with saving(target):
@@ -88,35 +86,67 @@ def save_state(
             write_text(target / CURRENT, name + "\n")
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        if _current_name(target) != name:
+        if current_name(target) != name:
             shutil.rmtree(final, ignore_errors=True)
         raise
     if target == folder.state:
         publish(folder)
-    for other in target.iterdir():
-        if other.is_dir() and other.name != name:
-            shutil.rmtree(other, ignore_errors=True)
+    _remove_older(target, saved.progress.step)
+
+
+def _remove_older(target: Path, step: int) -> None:
+    """Removes the generations of earlier steps, but never the valid one.
+
+    Which that is, is read anew each time: another process may have saved meanwhile.
+    """
+    for other in generations(target):
+        if (step_of(other) or 0) <= step and other != current_name(target):
+            shutil.rmtree(target / other, ignore_errors=True)
+
+
+def settle(folder: RunFolder, name: str) -> None:
+    """Makes a generation the valid one and removes what a killed run has left beside it.
+
+    A later one that ``current`` named, and that turned out damaged, stays until the run has
+    passed it.
+
+    Args:
+        folder: of the run, which nobody else uses.
+        name: of the generation from which the run goes on.
+
+    Raises:
+        RunFailedError: the system refused the write.
+    """
+    before = current_name(folder.state)
+    if before != name:
+        write_text(folder.state / CURRENT, name + "\n")
+    for other in generations(folder.state):
+        if other not in (name, before):
+            shutil.rmtree(folder.state / other, ignore_errors=True)
 
 
 def _write_generation(target: Path, model: Any, saved: Saved) -> None:
     source = {"step": saved.progress.step, "epoch": saved.progress.epoch, "backend": saved.backend}
-    save_checkpoint(target / WEIGHTS, model, arrays=saved.weights, source=source)
-    write_arrays(target / OPTIMIZER, saved.optimizer, {"format_version": STATE_VERSION})
-    if saved.ema:
-        save_checkpoint(target / EMA, model, arrays=saved.ema, source={**source, "ema": True})
     content = {
         "format_version": STATE_VERSION,
         "unidet_version": unidet.__version__,
         "backend": saved.backend,
+        "ema": bool(saved.ema),
         "progress": saved.progress.to_dict(),
         "config": saved.config,
     }
-    write_json(target / PROGRESS, content)
+    save_checkpoint(
+        target / WEIGHTS, model, arrays=saved.weights, source=source, more={COPY: content}
+    )
+    write_arrays(target / OPTIMIZER, saved.optimizer, {"format_version": STATE_VERSION})
+    if saved.ema:
+        save_checkpoint(target / EMA, model, arrays=saved.ema, source={**source, "ema": True})
+    write_text(target / PROGRESS, progress_text(content))
 
 
 def publish(folder: RunFolder) -> None:
     """Makes ``last.safetensors`` (and ``last_ema.safetensors``) those of the valid generation."""
-    name = _current_name(folder.state)
+    name = current_name(folder.state)
     if name is None:
         return
     for source, target in (
@@ -140,78 +170,18 @@ def link(source: Path, target: Path) -> None:
 def _link(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
         return
-    temporary = target.with_name(f".{target.name}.link.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         try:
             os.link(source, temporary)
+        except FileNotFoundError:
+            raise
         except OSError:
             # Not every file system has hard links.
             shutil.copyfile(source, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _current_name(state_dir: Path) -> str | None:
-    try:
-        return (state_dir / CURRENT).read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
-
-
-def find_state(path: str | Path) -> Path:
-    """The valid generation of a run.
-
-    Args:
-        path: the run's folder, its ``state`` or ``diverged`` folder, or a checkpoint in the run's
-            folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    place = Path(path)
-    for candidate in (place / "state", place, place.parent / "state"):
-        name = _current_name(candidate)
-        if name is not None and (candidate / name).is_dir():
-            return candidate / name
-    raise UserError(
-        f"Invalid value for `resume`. Expected the folder of a run that has saved its state. "
-        f"Received {path}, which holds none. Start again with --overwrite."
-    )
-
-
-def load_state(generation: Path) -> Saved:
-    """Reads a generation.
-
-    Raises:
-        UserError: a file is missing or damaged; names it.
-    """
-    path = generation / PROGRESS
-    try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format_version"]
-        progress, config, backend = content["progress"], content["config"], content["backend"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"Invalid training state {path}. Expected JSON. Received: {error}."
-        ) from error
-    if version > STATE_VERSION:
-        raise UserError(
-            f"Invalid training state {path}. Expected format {STATE_VERSION} or older. Received "
-            f"format {version}: a newer unidet wrote it."
-        )
-    ema = generation / EMA
-    weights = load_checkpoint(generation / WEIGHTS)
-    return Saved(
-        weights=weights.arrays,
-        class_names=weights.class_names,
-        optimizer=read_arrays(generation / OPTIMIZER)[0],
-        progress=Progress.from_dict(progress, str(path)),
-        config=config,
-        backend=backend,
-        ema=load_checkpoint(ema).arrays if ema.exists() else {},
-    )
 
 
 def save_best(
@@ -252,3 +222,23 @@ def inherit_best(folder: RunFolder, generation: Path, progress: Progress) -> Non
     link(origin.best, folder.best)
     if origin.detections.exists():
         link(origin.detections, folder.detections)
+
+
+def check_best(folder: RunFolder, progress: Progress) -> list[str]:
+    """Begins the search for the best anew where ``best.safetensors`` is damaged.
+
+    Args:
+        folder: of a run that goes on.
+        progress: of its state; loses its best value then.
+
+    Returns:
+        A line that says so, or nothing.
+    """
+    if progress.best_step is None or not folder.best.exists():
+        return []
+    try:
+        load_checkpoint(folder.best)
+    except UserError as error:
+        progress.best = progress.best_step = None
+        return [f"the search for the best weights begins anew: {error}"]
+    return []

@@ -2,10 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.files.numbers import is_id, is_number
+from unidet.files.shown import cut, printable, shown
+
+
+def _is_count(value: Any) -> bool:
+    return is_id(value) and value >= 0
+
+
+def _is_value(value: Any) -> bool:
+    # A metric, or the norm of a gradient in half precision, need not be finite.
+    return isinstance(value, float) or is_number(value)
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _is_map(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _is_record(**kinds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """An object with these entries, or an empty one."""
+    return lambda value: (
+        isinstance(value, dict)
+        and (
+            not value
+            or (value.keys() == kinds.keys() and all(kinds[name](v) for name, v in value.items()))
+        )
+    )
+
+
+#: Of each field: what a value must be, and that in words.
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("epoch", "batch", "step", "loss_count", "window_count"),
+        (_is_count, "a whole number of 0 or more"),
+    ),
+    "loss_sum": (_is_value, "a number"),
+    "epoch_losses": (
+        lambda value: isinstance(value, list) and all(map(_is_value, value)),
+        "a list of numbers",
+    ),
+    **dict.fromkeys(("window", "metrics"), (_is_map(_is_value), "an object of numbers")),
+    "window_missing": (_is_map(_is_count), "an object of whole numbers"),
+    "best": (_or_none(is_number), "a number or null"),
+    "best_step": (_or_none(_is_count), "a whole number or null"),
+    "evaluated_step": (lambda value: is_id(value) and value >= -1, "a whole number"),
+    "plateau": (
+        _is_record(scale=is_number, best=_or_none(is_number), bad=_is_count),
+        "the state of a schedule",
+    ),
+    "watch": (
+        _is_record(smooth=_or_none(is_number), lowest=_or_none(is_number), count=_is_count),
+        "the state of the watch",
+    ),
+    "scaling": (_is_record(scale=is_number, steps=is_number), "the state of the scaling"),
+}
 
 
 @dataclass
@@ -57,16 +116,28 @@ class Progress:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            UserError: keys are missing or unknown; names ``origin``.
+            UserError: keys are missing or unknown, or a value is of another kind; names
+                ``origin``.
         """
         known = {f.name for f in fields(cls)}
+        if not isinstance(values, dict):
+            raise UserError(
+                f"Invalid training state {origin}. Expected an object as `progress`. "
+                f"Received {shown(values)}."
+            )
         # States of earlier versions lack them.
         values = {"scaling": {}, "window_missing": {}, **values}
         if set(values) != known:
             raise UserError(
                 f"Invalid training state {origin}. Expected the keys {', '.join(sorted(known))}. "
-                f"Received {', '.join(sorted(values)) or 'none'}."
+                f"Received {cut(', '.join(map(printable, sorted(values))) or 'none', 300)}."
             )
+        for name, (fits, expected) in _KINDS.items():
+            if not fits(values[name]):
+                raise UserError(
+                    f"Invalid training state {origin}. Expected {expected} as `{name}`. "
+                    f"Received {shown(values[name])}."
+                )
         return cls(**values)
 
     def add_loss(self, values: dict[str, float]) -> None:

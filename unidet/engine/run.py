@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +14,14 @@ from unidet.backends import distributed
 from unidet.backends.registry import resolve as resolve_backend
 from unidet.backends.registry import use
 from unidet.config import Config, dump_config, from_mapping, resolve
-from unidet.engine.checkpointing import Saved, find_state, inherit_best, load_state, publish
+from unidet.engine.checkpointing import check_best, inherit_best, publish, settle
 from unidet.engine.display import Display
 from unidet.engine.progress import Progress
 from unidet.engine.resume import check_resume
-from unidet.engine.run_folder import RunFolder, write_text
+from unidet.engine.run_folder import RunFolder, keep_config, write_text
+from unidet.engine.run_lock import locked
 from unidet.engine.run_log import NoLog, RunLog
+from unidet.engine.saved_state import Saved, open_state
 from unidet.engine.trainer import Trainer
 from unidet.errors import RunFailedError, UserError
 
@@ -89,47 +94,91 @@ def train(
     config = from_mapping(resolve(config))
     folder = RunFolder(Path(work_dir))
     folder.check()
-    world, existed = distributed.join(backend, device), True
+    world, existed = distributed.join(backend, device), folder.root.exists()
     try:
-        saved, origin, notes = _saved_state(config, folder, resume, overwrite)
-        world.wait()  # all have seen the folder as it was before
-        with use(backend):
-            trainer = Trainer(config, folder, backend=backend, device=device)
-            if saved is not None:
-                trainer.restore(saved)
-            elif config.train.weights:
-                notes.append(trainer.start_from(config.train.weights))
-            existed = folder.root.exists()
-            world.wait()  # all have read what the folder may be cleared of
-            if world.is_main:
-                _open_folder(folder, config, overwrite=overwrite)
-                if origin is not None:
-                    inherit_best(folder, origin, trainer.progress)
-            progress = trainer.progress
-            progress.best, progress.best_step = world.from_main((progress.best, progress.best_step))
+        with _sole_user(folder, world):
             try:
-                _run(trainer, notes + trainer.warnings, quiet=quiet)
-            except UserError:
-                # Bad input, such as a damaged image, that showed late: nothing was learnt yet.
+                trainer = _train(
+                    config, folder, backend, device, resume, overwrite, quiet, existed=existed
+                )
+            except distributed.RanksLostError:
                 if world.is_main and not folder.has_state:
                     folder.remove(keep_root=existed)
                 raise
     except distributed.RanksLostError as error:
-        saved_some = folder.has_state
-        if world.is_main and not saved_some:
-            folder.remove(keep_root=existed)
         raise RunFailedError(
             f"Another rank failed or was killed, or the job was stopped, so rank {world.rank} "
             "stops too. "
             + (
                 f"What was saved in {folder.root} is whole; go on with --resume, with any number "
                 "of ranks."
-                if saved_some
+                if folder.has_state
                 else "Nothing had been saved yet."
             )
         ) from error
     weights = folder.final if config.train.load_best_at_end else folder.last
     return _result(folder, trainer.progress, weights, time.perf_counter() - started)
+
+
+@contextmanager
+def _sole_user(folder: RunFolder, world: distributed.World) -> Iterator[None]:
+    """Locks the folder on rank 0; where another run holds it, every rank says so."""
+    with ExitStack() as stack:
+        refusal = ""
+        if world.is_main:
+            try:
+                stack.enter_context(locked(folder.root))
+            except UserError as error:
+                refusal = str(error)
+        refusal = world.from_main(refusal)
+        if refusal:
+            raise UserError(refusal)
+        yield
+
+
+def _train(
+    config: Config,
+    folder: RunFolder,
+    backend: str,
+    device: str,
+    resume: str | Path | bool | None,
+    overwrite: bool,
+    quiet: bool,
+    *,
+    existed: bool,
+) -> Trainer:
+    world = distributed.world()
+    saved, origin, notes = _saved_state(config, folder, resume, overwrite)
+    world.wait()  # all have seen the folder as it was before
+    with use(backend):
+        trainer = Trainer(config, folder, backend=backend, device=device)
+        if saved is not None:
+            trainer.restore(saved)
+        elif config.train.weights:
+            notes.append(trainer.start_from(config.train.weights))
+        world.wait()  # all have read what the folder may be cleared of
+        if world.is_main:
+            damage = list(saved.notes) if saved is not None else []
+            damage += _open_folder(folder, config, saved, origin, overwrite=overwrite)
+            if origin is not None:
+                inherit_best(folder, origin, trainer.progress)
+            elif saved is not None:
+                damage += check_best(folder, trainer.progress)
+            if quiet:
+                # What was lost is said all the same.
+                for line in damage:
+                    print(f"unidet: {line}", file=sys.stderr, flush=True)
+            notes += damage
+        progress = trainer.progress
+        progress.best, progress.best_step = world.from_main((progress.best, progress.best_step))
+        try:
+            _run(trainer, notes + trainer.warnings, quiet=quiet)
+        except UserError:
+            # Bad input, such as a damaged image, that showed late: nothing was learnt yet.
+            if world.is_main and not folder.has_state:
+                folder.remove(keep_root=existed)
+            raise
+    return trainer
 
 
 def _run(trainer: Trainer, notes: list[str], *, quiet: bool) -> None:
@@ -144,6 +193,10 @@ def _run(trainer: Trainer, notes: list[str], *, quiet: bool) -> None:
         trainer.attach(log, display)
         for note in notes:
             trainer.say(note)
+        if log.damage:
+            trainer.say(log.damage)
+            if quiet:
+                print(f"unidet: {log.damage}", file=sys.stderr, flush=True)
         trainer.run()
 
 
@@ -172,7 +225,7 @@ def _saved_state(
                 f"{folder.root}, which is not. Go on with --resume, or replace it with --overwrite."
             )
         return None, None, []
-    generation = find_state(folder.root if resume is True else resume)
+    generation, saved = open_state(folder.root if resume is True else resume)
     elsewhere = folder.root.resolve() not in generation.resolve().parents
     if overwrite and not elsewhere:
         raise UserError(
@@ -184,7 +237,6 @@ def _saved_state(
             f"Invalid value for `work_dir`. Expected a new folder, because {resume} is another "
             f"run. Received {folder.root}, which is not empty. Replace it with --overwrite."
         )
-    saved = load_state(generation)
     differences = check_resume(saved, config, str(generation.parent))
     notes = [
         f"resumed {generation.parent} at step {saved.progress.step}, written on {saved.backend}"
@@ -193,12 +245,24 @@ def _saved_state(
     return saved, generation if elsewhere else None, notes
 
 
-def _open_folder(folder: RunFolder, config: Config, *, overwrite: bool) -> None:
+def _open_folder(
+    folder: RunFolder,
+    config: Config,
+    saved: Saved | None,
+    origin: Path | None,
+    *,
+    overwrite: bool,
+) -> list[str]:
+    """Makes the folder ready; returns what of an earlier run could not be read."""
     folder.make()
     if overwrite:
         folder.clear()
     # Those of an earlier end of the run; this one ends later.
     folder.final.unlink(missing_ok=True)
+    lines = [] if overwrite or saved is None else keep_config(folder)
     write_text(folder.config, dump_config(config))
+    if saved is not None and origin is None:
+        settle(folder, saved.name)
     # A run that was killed between saving and publishing has an older last.safetensors.
     publish(folder)
+    return lines

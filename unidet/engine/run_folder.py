@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unidet.config import load_config
+from unidet.engine.run_lock import LOCK
 from unidet.errors import RunFailedError, UserError
 from unidet.outputs import check_output
 from unidet.weights_convert.atomic import atomic_path
@@ -29,6 +31,11 @@ class RunFolder:
     def config(self) -> Path:
         """The fully resolved config."""
         return self.root / "config.yaml"
+
+    @property
+    def damaged_config(self) -> Path:
+        """A config that could not be read when the run went on."""
+        return self.root / "config.damaged.yaml"
 
     @property
     def metrics(self) -> Path:
@@ -74,16 +81,21 @@ class RunFolder:
         return self.root / "state"
 
     @property
+    def damaged_metrics(self) -> Path:
+        """Rows of ``metrics.jsonl`` that could not be read."""
+        return self.root / "metrics.damaged"
+
+    @property
     def diverged(self) -> Path:
         """State of a run just before the step that was its last."""
         return self.root / "diverged"
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is there, generated data apart."""
+        """Whether nothing is there, generated data and the lock apart."""
         if not self.root.is_dir():
             return not self.root.exists()
-        return all(entry.name == "data" for entry in self.root.iterdir())
+        return all(entry.name in ("data", LOCK) for entry in self.root.iterdir())
 
     def check(self) -> None:
         """Refuses a folder that cannot be written; writes nothing.
@@ -112,8 +124,11 @@ class RunFolder:
                 f"Invalid value for `work_dir`. Expected a folder that can be created. "
                 f"Received {self.root}: {error.strerror}."
             ) from error
-        for entry in (*self.root.glob(".*.tmp"), *self.state.glob(".*.tmp")):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        for place in (self.root, self.state, self.diverged):
+            for entry in place.glob(".*.tmp"):
+                # What cannot be removed is in nobody's way.
+                with suppress(OSError):
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     @property
     def has_state(self) -> bool:
@@ -131,8 +146,9 @@ class RunFolder:
         """Removes the files of an earlier run and leaves everything else alone."""
         for path in (
             self.config, self.metrics, self.log, self.last, self.best, self.final,
-            self.evaluation, self.detections, self.root / "last_ema.safetensors",
-            self.root / "loss_curve.png", *self.root.glob("events.out.tfevents.*"),
+            self.evaluation, self.detections, self.damaged_metrics, self.damaged_config,
+            self.root / "last_ema.safetensors", self.root / "loss_curve.png",
+            *self.root.glob("events.out.tfevents.*"),
         ):  # fmt: skip
             path.unlink(missing_ok=True)
         for folder in (self.state, self.diverged):
@@ -166,3 +182,21 @@ def saving(path: Path) -> Iterator[None]:
         ) from error
     except UserError as error:
         raise RunFailedError(f"Could not write {path}: {error}") from error
+
+
+def keep_config(folder: RunFolder) -> list[str]:
+    """Moves a config that cannot be read aside before another takes its place.
+
+    Returns:
+        A line that says so, or nothing.
+    """
+    try:
+        load_config(folder.config)
+    except UserError as error:
+        with suppress(OSError):
+            folder.config.replace(folder.damaged_config)
+            return [
+                f"{folder.config} could not be read and is now {folder.damaged_config.name}: "
+                f"{error}"
+            ]
+    return []

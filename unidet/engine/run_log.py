@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from unidet.engine.events import Events
 from unidet.engine.run_folder import RunFolder, saving, write_text
 from unidet.errors import RunFailedError
+from unidet.evaluation.run_log import split_rows
+from unidet.files.reading import read_bytes
 from unidet.smoothing import MovingAverage
 
 
@@ -24,6 +25,9 @@ class RunLog:
         step: rows after this step are dropped: a resumed run takes those steps again.
         smoothing: factor of the moving average; 0 leaves it out.
 
+    Attributes:
+        damage: a line about rows that could not be read, or nothing.
+
     Raises:
         RunFailedError: from here and from every method but ``close``, when the system refuses a
             write, as on a full disk.
@@ -33,7 +37,8 @@ class RunLog:
         self.folder, self._smoothing = folder, smoothing
         self._averages: dict[str, MovingAverage] = {}
         self._started = time.perf_counter()
-        for row in keep_until(folder.metrics, step):
+        rows, self.damage = keep_until(folder, step)
+        for row in rows:
             self._scalars(row)  # the averages go on where they were
         with saving(folder.root):
             self._metrics = folder.metrics.open("a", encoding="utf-8")
@@ -102,7 +107,7 @@ class NoLog(RunLog):
     """Writes nothing: that of all ranks but one."""
 
     def __init__(self) -> None:
-        pass
+        self.damage = ""
 
     def line(self, text: str) -> None:
         pass
@@ -120,22 +125,32 @@ class NoLog(RunLog):
         pass
 
 
-def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+def keep_until(folder: RunFolder, step: int) -> tuple[list[dict[str, Any]], str]:
     """Drops the rows of ``metrics.jsonl`` after ``step`` and a last row that was cut off.
 
+    Lines that cannot be read go into ``metrics.damaged``.
+
     Returns:
-        The rows that are left.
+        The rows that are left, and a line that says what was damaged; empty where nothing was.
+
+    Raises:
+        UserError: the file cannot be read.
+        RunFailedError: the system refused a write.
     """
+    path = folder.metrics
     if not path.exists():
-        return []
-    kept, rows = [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row.get("step", 0) <= step:
-            kept.append(line + "\n")
-            rows.append(row)
-    write_text(path, "".join(kept))
-    return rows
+        return [], ""
+    data = read_bytes(path, "Log of the run")
+    rows, damaged = split_rows(data)
+    note = ""
+    if damaged:
+        lines = data.split(b"\n")
+        with saving(folder.damaged_metrics), folder.damaged_metrics.open("ab") as file:
+            file.writelines(lines[number - 1] + b"\n" for number in damaged)
+        note = (
+            f"{len(damaged)} lines of {path} could not be read, the first of them line "
+            f"{damaged[0]}: they are now in {folder.damaged_metrics.name}"
+        )
+    kept = [(line, row) for line, row in rows if row["step"] <= step]
+    write_text(path, "".join(line.decode("utf-8") + "\n" for line, _ in kept))
+    return [row for _, row in kept], note

@@ -12,7 +12,7 @@ from unidet.backends import distributed, nn, random
 from unidet.checkpoint import load_checkpoint
 from unidet.config import Config, resolve
 from unidet.engine import setup
-from unidet.engine.checkpointing import Saved, link, save_best, save_state
+from unidet.engine.checkpointing import link, save_best, save_state
 from unidet.engine.display import Display
 from unidet.engine.divergence import Diverged, DivergenceWatch
 from unidet.engine.ema import Ema
@@ -20,6 +20,7 @@ from unidet.engine.preflight import check_data, check_measured, check_metrics
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder, write_json
 from unidet.engine.run_log import RunLog
+from unidet.engine.saved_state import Saved
 from unidet.engine.schedule import Plateau, Span, scale
 from unidet.engine.stepper import Stepper
 from unidet.engine.validation import evaluate, weights_of
@@ -296,7 +297,8 @@ class Trainer:
         self.optimizer.restore_scaling(saved.progress.scaling)
         self.progress = saved.progress
         self._saved_step = saved.progress.step
-        self.watch.restore(saved.progress.watch)
+        if saved.progress.watch:
+            self.watch.restore(saved.progress.watch)
         if self.plateau is not None and saved.progress.plateau:
             self.plateau.restore(saved.progress.plateau)
         if self.ema is not None:

@@ -12,6 +12,7 @@ from unidet.errors import UserError
 from unidet.files import arrays as files
 from unidet.files.shown import cut, printable
 
+from ..checksums import verify
 from ..errors import CheckpointError
 from .info import ContainerInfo
 
@@ -20,7 +21,8 @@ def read_safetensors(path: Path, info: ContainerInfo, **_: Any) -> dict[str, np.
     """All tensors of a safetensors file, in the file's own order.
 
     Raises:
-        CheckpointError: it is damaged or holds a dtype that NumPy lacks.
+        CheckpointError: it is damaged, does not fit its checksums or holds a dtype that NumPy
+            lacks.
     """
     arrays: dict[str, np.ndarray] = {}
     half: list[str] = []
@@ -45,6 +47,7 @@ def read_safetensors(path: Path, info: ContainerInfo, **_: Any) -> dict[str, np.
     if half:
         arrays.update(_widen(path, half))
         info.notes.append(f"{len(half)} bfloat16 tensors were widened to float32 (exact)")
+    verify(path, arrays, info.metadata)
     return arrays
 
 
