@@ -193,7 +193,14 @@ def minimum(x: Tensor, y: Tensor | float) -> Tensor:
 
 
 def clip(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    return x if low is None and high is None else torch.clamp(x, low, high)
+    if low is None and high is None:
+        return x
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return torch.clamp(x, low, high)
+    # From 2.14 on, torch's own has gradient 0 at the bounds.
+    if low is not None:
+        x = torch.where(x < low, low, x)
+    return x if high is None else torch.where(x > high, high, x)
 
 
 # --- shape ---
