@@ -1,4 +1,4 @@
-"""Fuzzing of what a run has left: read, recovered or refused in one line, and never a wrong state."""
+"""Fuzzing of what a run has left: read, recovered or refused in one line, never a wrong state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import bounded, fuzz
 from tests.fuzz.mutations import mutated, mutated_bytes
 from unidet.checkpoint import write_arrays
-from unidet.config import Config, dump_config
+from unidet.config import dump_config, from_mapping
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder, keep_config
 from unidet.engine.run_log import keep_until
@@ -152,7 +152,11 @@ def test_metrics(case: bytes, tmp_path_factory: pytest.TempPathFactory, whole: P
     folder.damaged_metrics.unlink(missing_ok=True)
 
 
-@fuzz(mutated_bytes(dump_config(Config()).encode()), quick=30, full=2000)
+@fuzz(
+    mutated_bytes(dump_config(from_mapping({"model": {"name": "toy"}})).encode()),
+    quick=30,
+    full=2000,
+)
 def test_config(case: bytes, whole: Path) -> None:
     folder = RunFolder(whole)
     folder.config.write_bytes(case)
