@@ -147,11 +147,21 @@ def _write_generation(target: Path, model: Any, saved: Saved) -> None:
 def publish(folder: RunFolder) -> None:
     """Makes ``last.safetensors`` (and ``last_ema.safetensors``) those of the valid generation."""
     name = current_name(folder.state)
-    if name is None:
-        return
+    while name is not None:
+        try:
+            _publish(folder, folder.state / name)
+            return
+        except RunFailedError:
+            # Another process has saved meanwhile, and removed this generation.
+            before, name = name, current_name(folder.state)
+            if name == before:
+                raise
+
+
+def _publish(folder: RunFolder, generation: Path) -> None:
     for source, target in (
-        (folder.state / name / WEIGHTS, folder.last),
-        (folder.state / name / EMA, folder.root / "last_ema.safetensors"),
+        (generation / WEIGHTS, folder.last),
+        (generation / EMA, folder.root / "last_ema.safetensors"),
     ):
         if source.exists():
             link(source, target)
