@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import pickletools
 import struct
 import tempfile
 import zipfile
@@ -13,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.harness import bounded, fuzz
 from tests.fuzz.mutations import mutated, mutated_bytes
 from unidet.checkpoint import load_checkpoint
-from unidet.files.arrays import read_npy, read_npz
+from unidet.files.arrays import read_npz
 from unidet.importing import read_native, read_published
 from unidet.inspection import inspect_checkpoint
 from unidet.weights_convert import read_container, write_jittor, write_safetensors, write_torch
@@ -78,15 +76,6 @@ def _npz() -> tuple[bytes, bytes]:
     np.savez_compressed(packed, **STATE)
     np.savez(plain, **STATE)
     return packed.getvalue(), plain.getvalue()
-
-
-def _npy() -> tuple[bytes, ...]:
-    seeds = []
-    for array in (np.zeros((2, 3), np.float16), np.asfortranarray(np.ones((2, 3))), np.array("x")):
-        stream = io.BytesIO()
-        np.save(stream, array)
-        seeds.append(stream.getvalue())
-    return tuple(seeds)
 
 
 NATIVE = {"unidet": json.dumps(METADATA)}
@@ -157,13 +146,6 @@ def test_npz(case: bytes) -> None:
     _read(case)
     with bounded():
         read_npz(HOME / "case.bin")
-
-
-@fuzz(mutated_bytes(*_npy()))
-def test_npy(case: bytes) -> None:
-    (HOME / "case.npy").write_bytes(case)
-    with bounded():
-        read_npy(HOME / "case.npy")
 
 
 @fuzz(mutated(METADATA))
@@ -280,153 +262,3 @@ def test_pickles_of_drawn_opcodes(case: list[bytes], rescue: bool, container: st
                 archive.writestr("archive/data/0", b"\0" * 16)
             data = stream.getvalue()
         _read(data, rescue)
-
-
-def _chain(first: bytes, link: bytes, last: bytes, times: int = 60) -> bytes:
-    return b"\x80\x04}X\x01\x00\x00\x00w" + first + b"q\x00" + link * times + last + b"s."
-
-
-_PAIR = b"0h\x00h\x00\x86q\x00"
-BOMBS = {
-    "dictionaries": _chain(b"N", b"0}(K\x01h\x00K\x02h\x00uq\x00", b""),
-    "lists": _chain(b"N", b"0](h\x00h\x00eq\x00", b""),
-    "tuples": _chain(b"N", _PAIR, b""),
-    "a key": _chain(b"N", _PAIR, b"0}h\x00Ns"),
-    "keys": _chain(b"N", _PAIR, b"0}(h\x00Nu"),
-    "a dictionary of marks": _chain(b"N", _PAIR, b"0(h\x00Nd"),
-    "a member": _chain(b"N", _PAIR, b"0\x8f(h\x00\x90"),
-    "a frozen member": _chain(b"N", _PAIR, b"0(h\x00\x91"),
-    "frozen sets": _chain(b"N", b"0(h\x00K\x01\x91q\x00", b""),
-    "a key of a call": _chain(b"N", _PAIR, b"0ccollections\nOrderedDict\n](h\x00N\x86e\x85R"),
-    "a storage's key": _chain(
-        b"N",
-        _PAIR,
-        b"0X\x07\0\0\0storagectorch\nFloatStorage\nh\x00NK\x01tQ".replace(b"0X", b"0(X"),
-    ),
-    "a device": _chain(b"N", _PAIR, b"0ctorch\ndevice\nh\x00\x85R"),
-    "a shape": _chain(b"N", _PAIR, b"0ctorch\nSize\nh\x00\x85R"),
-    "a key of a size": _chain(b"N", _PAIR, b"0}ctorch\nSize\nh\x00\x85RNs"),
-    "a dtype": _chain(b"N", _PAIR, b"0cnumpy\ndtype\nh\x00\x85R"),
-    "settings": _chain(b"N", b"0cargparse\nNamespace\n)R}X\x01\0\0\0ah\x00sbq\x00", b""),
-    "deep lists": _chain(b"]", b"]", b"a" * 0, 100_000),
-    "deep tuples": _chain(b"N", b"\x85", b"", 100_000),
-    "a deep key": _chain(b"N", b"\x85", b"q\x01}h\x01Ns", 100_000),
-    "a huge integer": _chain(b"\x8b\x40\x42\x0f\x00" + b"\x7f" * 1_000_000, b"", b""),
-    "a huge key": _chain(b"}\x8b\x40\x42\x0f\x00" + b"\x7f" * 1_000_000 + b"Ns", b"", b""),
-    "a claim of a long integer": _chain(b"\x8b\xff\xff\xff\x7f", b"", b""),
-    "a claim of bytes": _chain(b"\x8e" + b"\xff" * 7 + b"\x00", b"", b""),
-    "a claim of a bytearray": _chain(b"\x96" + b"\xff" * 7 + b"\x00", b"", b""),
-    "a memo far away": _chain(b"Nr\xff\xff\xff\x7f", b"", b""),
-    "a list in itself": _chain(b"]", b"", b"h\x00a"),
-    "a dictionary in itself": _chain(b"}", b"", b"K\x01h\x00s"),
-    "millions of sets": _chain(b"N", b"", b"0" + b"\x8f" * 4_000_001, 0),
-}
-
-
-@pytest.mark.parametrize("rescue", [False, True])
-@pytest.mark.parametrize("name", BOMBS)
-def test_bombs(name: str, rescue: bool) -> None:
-    path = HOME / "bomb.pkl"
-    path.write_bytes(BOMBS[name])
-    with bounded(seconds=10):
-        read_container(path, rescue=rescue)
-    with bounded(seconds=10):
-        inspect_checkpoint(path, rescue=rescue)
-
-
-def test_the_bombs_are_pickles() -> None:
-    for name, data in BOMBS.items():
-        if not name.startswith(("a claim", "millions")):
-            assert sum(1 for _ in pickletools.genops(data)) > 3, name
-
-
-def _archive(entries: list[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        for name, content in entries:
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def _array(header: str, rest: bytes = b"\0" * 8, version: bytes = b"\x01\x00") -> bytes:
-    text = header.encode("latin1") + b"\n"
-    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text + rest
-
-
-_HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}, }}"
-BAD_ARRAYS = {
-    "truncated header": _array(_HEADER.format("'<f4'", "(2,)"))[:20],
-    "cut off": _array(_HEADER.format("'<f4'", "(3,)")),
-    "impossible shape": _array(_HEADER.format("'<f4'", "(1000000, 1000000)")),
-    "overflowing shape": _array(_HEADER.format("'<f4'", f"({2**32}, {2**32})")),
-    "empty and huge": _array(_HEADER.format("'<f4'", f"(0, {2**62}, {2**62})")),
-    "negative shape": _array(_HEADER.format("'<f4'", "(-1,)")),
-    "shape of text": _array(_HEADER.format("'<f4'", "('a',)")),
-    "not a literal": _array("__import__('os').system('true')"),
-    "no dictionary": _array("3"),
-    "deep header": _array("(" * 9000),
-    "version 9": _array(_HEADER.format("'<f4'", "(2,)"), version=b"\x09\x00"),
-    "objects": _array(_HEADER.format("'|O'", "(1,)")),
-    "records": _array(_HEADER.format("[('a', '<f4')]", "(1,)")),
-    "nothing many times": _array(_HEADER.format("'|S0'", "(1000000000000,)")),
-    "unknown dtype": _array(_HEADER.format("'<q9'", "(1,)")),
-    "no magic": b"hello" * 9,
-    "empty": b"",
-}
-
-
-@pytest.mark.parametrize("name", BAD_ARRAYS)
-def test_bad_arrays_are_refused(name: str) -> None:
-    from unidet.errors import UserError
-
-    (HOME / "x.npy").write_bytes(BAD_ARRAYS[name])
-    with bounded(), pytest.raises(UserError, match="cannot be read"):
-        read_npy(HOME / "x.npy")
-    (HOME / "x.npz").write_bytes(_archive([("a.npy", BAD_ARRAYS[name])]))
-    with bounded(), pytest.raises(UserError, match="cannot be read"):
-        read_npz(HOME / "x.npz")
-
-
-def _patched(data: bytes, local: int, central: int, value: bytes) -> bytes:
-    at = data.index(b"PK\x01\x02")
-    changed = bytearray(data)
-    changed[local : local + len(value)] = value
-    changed[at + central : at + central + len(value)] = value
-    return bytes(changed)
-
-
-def _bad_archives() -> dict[str, bytes]:
-    whole = _archive([("a.npy", _array(_HEADER.format("'<f4'", "(2,)")))])
-    crc = bytearray(whole)
-    crc[14] ^= 1
-    crc[whole.index(b"PK\x01\x02") + 16] ^= 1
-    return {
-        "encrypted": _patched(whole, 6, 8, b"\x01\x00"),
-        "unknown compression": _patched(whole, 8, 10, b"\x63\x00"),
-        "LZMA": _archive([("a.npy", _array("x"))], zipfile.ZIP_LZMA),
-        "checksum": bytes(crc),
-        "bomb": _archive([("a.npy", b"\0" * 300_000_000)]),
-        "no array": _archive([("a.npy", _array(_HEADER.format("'<f4'", "(2,)"))), ("b", b"x")]),
-        "cut off": whole[:-5],
-    }
-
-
-@pytest.mark.parametrize("name", _bad_archives())
-def test_bad_archives_are_refused(name: str) -> None:
-    from unidet.errors import UserError
-
-    (HOME / "y.npz").write_bytes(_bad_archives()[name])
-    with bounded(), pytest.raises(UserError, match="cannot be read"):
-        read_npz(HOME / "y.npz")
-
-
-def test_arrays_are_read_as_numpy_wrote_them() -> None:
-    arrays = {**STATE, "../up": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "t": np.array("é")}
-    for write in (np.savez, np.savez_compressed):
-        write(HOME / "z.npz", **arrays)
-        found = read_npz(HOME / "z.npz")
-        assert sorted(found) == sorted(arrays)
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(found[name], array)
-            np.save(HOME / "z.npy", array)
-            np.testing.assert_array_equal(read_npy(HOME / "z.npy"), array)

@@ -71,7 +71,7 @@ def _first(value: Any = None, *_: Any) -> Any:
 def _ordered_dict(items: Any = ()) -> StateDict:
     if isinstance(items, dict):
         return StateDict(items)
-    pairs = list(items) if isinstance(items, (list, tuple)) else [None]
+    pairs: list[Any] = list(items) if isinstance(items, (list, tuple)) else [None]
     if any(not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in pairs):
         raise CheckpointError("the pickle makes a dictionary of something else")
     # Hashing nested tuples that share their parts takes forever.
