@@ -359,6 +359,7 @@ def _summary(
 def _pictures(
     args: argparse.Namespace, dataset: DetectionDataset, result: EvaluationResult
 ) -> None:
+    from unidet.data.file_names import output_names
     from unidet.structures import Detections
     from unidet.visualization import side_by_side, write_image
 
@@ -369,6 +370,7 @@ def _pictures(
     ids = [1] if boxes_alone else dataset.category_ids
     names = ("object",) if boxes_alone else dataset.class_names
     count = min(len(dataset), args.max_pictures or len(dataset))
+    titles = output_names(record.file_name for record in dataset.images)
     for index in range(count):
         record = dataset.images[index]
         found = Detections.from_coco(of_image.get(record.id, []), ids, names)
@@ -380,5 +382,5 @@ def _pictures(
             score_threshold=args.score_threshold,
             title=record.file_name,
         )
-        write_image(Path(args.pictures) / f"{Path(record.file_name).stem}.jpg", picture)
+        write_image(Path(args.pictures) / titles[index], picture)
     print(f"{count} pictures in {args.pictures}")
