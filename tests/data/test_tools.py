@@ -70,6 +70,7 @@ def test_every_defect_is_found_at_once(tiny: dict[str, Any], write: Write, image
     report = check_dataset(write(tiny), images)
     assert report.counts() == {
         "duplicate id in images": 1,
+        "two images in one file": 1,
         "duplicate id in annotations": 1,
         "no integer id": 1,
         "NaN or infinity in a box": 1,

@@ -369,6 +369,7 @@ def _summary(
 def _pictures(
     args: argparse.Namespace, dataset: DetectionDataset, result: EvaluationResult
 ) -> None:
+    from unidet.data.file_names import output_names
     from unidet.structures import Detections
     from unidet.visualization import side_by_side, write_image
 
@@ -381,6 +382,7 @@ def _pictures(
     from unidet.errors import UserError
 
     count = 0
+    titles = output_names(record.file_name for record in dataset.images)
     for index in range(min(len(dataset), args.max_pictures or len(dataset))):
         record = dataset.images[index]
         try:
@@ -399,5 +401,5 @@ def _pictures(
             score_threshold=args.score_threshold,
             title=record.file_name,
         )
-        write_image(Path(args.pictures) / f"{Path(record.file_name).stem}.jpg", picture)
+        write_image(Path(args.pictures) / titles[index], picture)
     print(f"{count} pictures in {args.pictures}")

@@ -202,17 +202,11 @@ def summary(names: list[str]) -> str:
 
 def _picture_names(paths: list[Path]) -> list[str]:
     """Names of the drawn pictures; a number is added where two photos share one."""
-    taken: set[str] = set()
-    names = []
-    for path in paths:
-        suffix = path.suffix.lower() if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
-        name, number = f"{path.stem}{suffix}", 1
-        while name in taken:
-            number += 1
-            name = f"{path.stem}-{number}{suffix}"
-        taken.add(name)
-        names.append(name)
-    return names
+    from unidet.data.file_names import output_names
+
+    kept = (".jpg", ".jpeg", ".png")
+    suffixes = [p.suffix.lower() if p.suffix.lower() in kept else ".png" for p in paths]
+    return output_names((path.name for path in paths), suffixes)
 
 
 def _used(annotations: list[dict[str, Any]]) -> set[int]:

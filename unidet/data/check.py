@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from unidet.data.coco import box_defect, find_image, image_name, is_id, read_json
+from unidet.data.coco import box_defect, is_id, read_json
+from unidet.data.file_names import find_image, image_name, relative_name, twice_used
 from unidet.data.images import read_image
 from unidet.data.voc import read_voc_file, voc_image_path, voc_images_dir, voc_split
 from unidet.errors import UserError
+from unidet.files.reading import is_file
 
 #: Kinds that do not make a data set defective by themselves.
 NOTES = ("image without boxes", "near-duplicate boxes", "class without boxes", "crowd boxes")
@@ -155,7 +157,7 @@ def _voc_content(
             continue
         for problem in content.problems:
             report.add("malformed object", problem)
-        name = voc_image_path(folder, stem, content.file_name).name
+        name = relative_name(voc_image_path(folder, stem, content.file_name), folder)
         size = {"width": content.width, "height": content.height}
         images.append({"id": number, "file_name": name, **size})
         for item in content.objects:
@@ -184,8 +186,9 @@ def _check_content(
     for number, category in categories.items():
         if number not in used:
             report.add("class without boxes", str(category.get("name", number)))
+    files: dict[Path, str] = {}
     for number, image in images.items():
-        _check_image(report, image, by_image.get(number, []), folder, decode)
+        _check_image(report, image, by_image.get(number, []), folder, decode, files)
     return report
 
 
@@ -242,6 +245,7 @@ def _check_image(
     annotations: list[dict[str, Any]],
     folder: Path | None,
     decode: bool,
+    files: dict[Path, str],
 ) -> None:
     name = image_name(image)
     where = name or f"image {image['id']}"
@@ -252,7 +256,11 @@ def _check_image(
     if name is None:
         report.add("image without a file name", where)
     elif folder is not None:
-        true_size = _check_file(report, find_image(folder, name), decode)
+        path = find_image(folder, name)
+        shared = twice_used(path, name, files)
+        if shared:
+            report.add("two images in one file", where, shared)
+        true_size = _check_file(report, path, decode)
         if true_size and size[0] is not None and true_size != size:
             report.add(
                 "size disagrees with the file",
@@ -267,7 +275,7 @@ def _check_image(
 
 def _check_file(report: Report, path: Path, decode: bool) -> tuple[int, int] | None:
     """Width and height of a file, if it was decoded."""
-    if not path.is_file():
+    if not is_file(path):
         report.add("missing image file", str(path))
         return None
     if not decode:

@@ -6,10 +6,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from unidet.data.dataset import Annotations, DetectionDataset, ImageRecord
+from unidet.data.file_names import find_image, image_name, twice_used
 from unidet.errors import UserError
 
 _IMAGE_KEYS = {"id", "file_name", "width", "height"}
@@ -189,6 +190,7 @@ def _chosen(
 
 def _images(entries: Iterable[Any], folder: Path, bad: _Bad) -> dict[int, ImageRecord]:
     records: dict[int, ImageRecord] = {}
+    used: dict[Path, str] = {}
     for i, entry in enumerate(entries):
         where = f"images[{i}]"
         if not isinstance(entry, dict) or not is_id(entry.get("id")):
@@ -202,36 +204,18 @@ def _images(entries: Iterable[Any], folder: Path, bad: _Bad) -> dict[int, ImageR
             bad(where, f"'id' {entry['id']} occurs twice")
         elif not all(isinstance(s, (int, float)) and math.isfinite(s) and s >= 0 for s in sizes):
             bad(where, f"'width' and 'height' are no sizes: {sizes!r}")
+        elif shared := twice_used(path := find_image(folder, file_name), file_name, used):
+            bad(where, shared)
         else:
             records[entry["id"]] = ImageRecord(
                 id=entry["id"],
-                path=find_image(folder, file_name),
+                path=path,
                 file_name=file_name,
                 width=int(sizes[0]),
                 height=int(sizes[1]),
                 extra={k: v for k, v in entry.items() if k not in _IMAGE_KEYS},
             )
     return records
-
-
-def image_name(entry: Mapping[str, Any]) -> str | None:
-    """``file_name``, or for LVIS v1 the end of ``coco_url``: ``val2017/000000123.jpg``."""
-    name, url = entry.get("file_name"), entry.get("coco_url")
-    if isinstance(name, str) and name:
-        return name
-    return "/".join(PurePosixPath(url).parts[-2:]) if isinstance(url, str) and url else None
-
-
-def find_image(folder: Path, file_name: str) -> Path:
-    """The file, also where a copy of the data dropped sub-folders or the COCO 2014 prefix."""
-    path = folder / file_name
-    if path.exists():
-        return path
-    last = PurePosixPath(file_name).name
-    for candidate in (last, last.rpartition("_")[2] if last.startswith("COCO_") else last):
-        if (folder / candidate).exists():
-            return folder / candidate
-    return path
 
 
 def _group(

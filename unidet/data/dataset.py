@@ -11,6 +11,7 @@ import numpy as np
 
 from unidet.data.images import read_image, size_defect
 from unidet.errors import UserError
+from unidet.files.reading import is_file
 from unidet.structures import Targets
 
 
@@ -166,7 +167,7 @@ class DetectionDataset:
         Raises:
             UserError: names the first missing file and says how many there are.
         """
-        missing = [record.path for record in self.images if not record.path.is_file()]
+        missing = [record.path for record in self.images if not is_file(record.path)]
         if missing:
             more = (
                 f" ({len(missing)} of {len(self.images)} are missing)" if len(missing) > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -11,12 +12,21 @@ from pathlib import Path
 
 from unidet.data.coco import check_distinct, check_on_bad
 from unidet.data.dataset import Annotations, DetectionDataset, ImageRecord
+from unidet.data.file_names import find_file, relative_name, twice_used
 from unidet.errors import UserError, suggestion
+from unidet.files.reading import decode, is_file, read_bytes, read_text
+from unidet.files.shown import shown
 
 _ASCII_SUPERSETS = re.compile(
     rb"utf-?8|(us-)?ascii|latin-?1|iso-8859-\d+|windows-125\d|cp125\d", re.IGNORECASE
 )
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG")
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
+_LOWER = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_SUFFIXES = (*_LOWER, *(suffix.upper() for suffix in _LOWER))
+_FLAGS = {"0": False, "1": True, "false": False, "true": True, "": False}
+#: Second column of the lists of one class: holds it, holds it not, or only difficult ones.
+_COLUMN = re.compile(r"(.*\S)\s+(-1|0|1)", re.DOTALL)
 
 
 @dataclass
@@ -58,14 +68,12 @@ def parse_xml(path: Path) -> ET.Element:
         UserError: missing, unreadable, no XML, or with a document type: entities could be used
             to exhaust memory or read other files.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"Annotation file not found: {path}") from None
-    except OSError as error:
-        raise UserError(f"Annotation file cannot be read: {path} ({error.strerror})") from None
+    data = read_bytes(path, "Annotation file")
+    if data.startswith(_WIDE_MARKS):
+        text = decode(data, path, "Annotation file")
+        data = _DECLARATION.sub("", text, count=1).encode("utf-8", "replace")
     # Other encodings than ASCII supersets could hide the declaration from this search.
-    declared = re.search(rb"encoding\s*=\s*[\"']([\w.-]+)", data[:200])
+    declared = re.match(rb"[^<]*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)", data)
     plain = declared is None or _ASCII_SUPERSETS.fullmatch(declared[1])
     if b"\0" in data or not plain:
         raise UserError(f"Invalid annotation file {path}. Expected text in UTF-8 or Latin-1.")
@@ -73,7 +81,7 @@ def parse_xml(path: Path) -> ET.Element:
         raise UserError(f"Invalid annotation file {path}. Expected no DOCTYPE or ENTITY.")
     try:
         return ET.fromstring(data)
-    except (ET.ParseError, ValueError, LookupError) as error:
+    except (ET.ParseError, ValueError, LookupError, RecursionError, MemoryError) as error:
         raise UserError(f"Annotation file is not XML: {path} ({error})") from None
 
 
@@ -89,19 +97,27 @@ def read_voc_file(path: Path) -> VocFile:
         where = f"{path}: object[{i}]"
         name = (element.findtext("name") or "").strip()
         corners = _corners(element.find("bndbox"))
+        difficult = _FLAGS.get((element.findtext("difficult") or "0").strip().lower())
         if not name:
             problems.append(f"{where}: no <name>")
         elif corners is None:
             problems.append(f"{where}: no <bndbox> of four finite numbers")
         elif corners[2] < corners[0] or corners[3] < corners[1]:
             problems.append(f"{where}: negative size {corners}")
+        elif difficult is None:
+            value = shown(element.findtext("difficult"))
+            problems.append(f"{where}: <difficult> is neither 0 nor 1: {value}")
         else:
-            difficult = _number(element.findtext("difficult")) or 0
-            objects.append(VocObject(name, corners, bool(difficult)))
+            objects.append(VocObject(name, corners, difficult))
     size = root.find("size")
     sides = [0.0, 0.0]
-    if size is not None:
-        sides = [_number(size.findtext(k)) or 0.0 for k in ("width", "height")]
+    for i, key in enumerate(("width", "height") if size is not None else ()):
+        text = (size.findtext(key) if size is not None else None) or ""
+        side = _number(text)
+        if side is not None and side >= 0:
+            sides[i] = side
+        elif text.strip():
+            problems.append(f"{path}: <{key}> is no size: {shown(text)}")
     file_name = (root.findtext("filename") or "").strip()
     return VocFile(file_name, int(sides[0]), int(sides[1]), objects, problems)
 
@@ -163,12 +179,20 @@ def load_voc(
     label_of = {n: i for i, n in enumerate(names)}
     _report_others(files, label_of, str(root), skipped)
     images, annotations, next_id = [], [], 1
+    used: dict[Path, str] = {}
     for number, (stem, content) in enumerate(files.items(), start=1):
         _report(content.problems, on_bad, skipped)
         where = root / "Annotations" / f"{stem}.xml"
         usable = _usable(content, label_of, str(where), skipped)
         path = voc_image_path(folder, stem, content.file_name)
-        images.append(ImageRecord(number, path, path.name, content.width, content.height))
+        shared = twice_used(path, stem, used)
+        if shared and on_bad == "error":
+            raise UserError(f"Invalid annotation file {where}: {shared}")
+        if shared:
+            skipped.append(f"{where}: {shared}")
+            continue
+        name_in_folder = relative_name(path, folder)
+        images.append(ImageRecord(number, path, name_in_folder, content.width, content.height))
         annotations.append(_pack(usable, label_of, next_id))
         next_id += len(usable)
     return DetectionDataset(
@@ -185,25 +209,55 @@ def voc_split(root: Path, split: str) -> list[str]:
     """Names, without suffix, of the images of a split."""
     lists = root / "ImageSets" / "Main"
     path = lists / f"{split}.txt"
-    if not path.is_file():
+    if not is_file(path):
         known = sorted(p.stem for p in lists.glob("*.txt"))
         found = f"one of {', '.join(known)}" if known else f"{split}.txt in {lists}"
         raise UserError(
-            f"Invalid split of {root}. Expected {found}. Received {split!r}."
+            f"Invalid split of {root}. Expected {found}. Received {shown(split)}."
             f"{suggestion(split, known)}"
         )
-    stems = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.split()
-        # Lists of one class have a second column: 1, -1, or 0 for difficult.
-        if words and not (len(words) > 1 and words[1] == "-1"):
-            stems.append(words[0])
+    lines = [line.strip() for line in read_text(path, "Split list").splitlines()]
+    stems = _listed(root / "Annotations", [line for line in lines if line])
     if not stems:
         raise UserError(f"Split list is empty: {path}")
     if len(set(stems)) < len(stems):
-        twice = next(s for s in stems if stems.count(s) > 1)
-        raise UserError(f"Invalid split list {path}. Expected each image once. Received {twice!r}.")
+        twice = next(s for s, count in Counter(stems).items() if count > 1)
+        raise UserError(
+            f"Invalid split list {path}. Expected each image once. Received {shown(twice)} twice."
+        )
     return stems
+
+
+def _listed(folder: Path, lines: list[str]) -> list[str]:
+    """Annotation files, without suffix, that the lines of a list name.
+
+    Names may hold blanks, and lists of one class have a second column. What is there decides
+    between both; without the column's -1, which leaves an image out.
+    """
+    whole = [_stem_of(folder, line) for line in lines]
+    columns = [_COLUMN.fullmatch(line) for line in lines]
+    if None in whole and all(columns):
+        whole = [None] * len(lines)
+    stems = []
+    for line, found, column in zip(lines, whole, columns):
+        if found is not None:
+            stems.append(found)
+        elif column is None:
+            stems.append(line)
+        elif column[2] != "-1":
+            stems.append(_stem_of(folder, column[1]) or column[1])
+    return stems
+
+
+def _stem_of(folder: Path, name: str) -> str | None:
+    """The annotation file that a name means, relative to the folder and without suffix."""
+    bare, dot, suffix = name.rpartition(".")
+    endings = [name, bare] if dot and f".{suffix}".lower() in (*_LOWER, ".xml") else [name]
+    for ending in endings:
+        found = find_file(folder, f"{ending}.xml")
+        if found is not None:
+            return relative_name(found, folder).removesuffix(".xml")
+    return None
 
 
 def voc_images_dir(root: Path) -> Path:
@@ -217,10 +271,16 @@ def voc_images_dir(root: Path) -> Path:
 def voc_image_path(folder: Path, stem: str, file_name: str) -> Path:
     """The image that belongs to an annotation file, by its stem or else by the name in it."""
     # The name inside the XML is often wrong, and could point out of the folder.
-    named = folder / Path(file_name.replace("\\", "/")).name
-    for candidate in (*(folder / f"{stem}{s}" for s in _SUFFIXES), named):
-        if candidate.is_file():
+    for suffix in _SUFFIXES:
+        candidate = folder / f"{stem}{suffix}"
+        if is_file(candidate):
             return candidate
+    beside = (folder / stem).parent
+    names = [(folder, f"{stem}{suffix}") for suffix in _LOWER]
+    for place, name in ((beside, file_name), (folder, file_name), *names):
+        found = find_file(place, name.lstrip("/\\")) if name else None
+        if found is not None and ".." not in found.parts[len(folder.parts) :]:
+            return found
     return folder / f"{stem}.jpg"
 
 
@@ -238,8 +298,9 @@ def _read_all(root: Path, stems: list[str], on_bad: str, skipped: list[str]) -> 
 
 def _all_names(root: Path, files: dict[str, VocFile]) -> tuple[str, ...]:
     names = {o.name for content in files.values() for o in content.objects}
-    for path in (root / "Annotations").glob("*.xml"):
-        if path.stem not in files:
+    folder = root / "Annotations"
+    for path in folder.rglob("*.xml"):
+        if relative_name(path, folder).removesuffix(".xml") not in files:
             try:
                 names |= {o.name for o in read_voc_file(path).objects}
             except UserError:
@@ -258,7 +319,7 @@ def _report_others(
 ) -> None:
     names = Counter(o.name for content in files.values() for o in content.objects)
     for name in sorted(set(names) - set(label_of)):
-        skipped.append(f"{source}: class {name!r} was not asked for: {names[name]} objects")
+        skipped.append(f"{source}: class {shown(name)} was not asked for: {names[name]} objects")
 
 
 def _usable(
@@ -269,7 +330,7 @@ def _usable(
         if item.name not in label_of:
             continue
         if 0 in item.xywh[2:]:
-            skipped.append(f"{where}: zero area: {item.name} {item.corners}")
+            skipped.append(f"{where}: zero area: {shown(item.name)} {item.corners}")
         else:
             kept.append(item)
     return kept
