@@ -209,6 +209,23 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
         config(**own)
 
 
+def create_from(
+    name: str, arguments: Any, *, backend: str | None = None, seed: int | None = 0
+) -> Any:
+    """Like :func:`create_model` for arguments that a file holds, whatever their names.
+
+    Raises:
+        UserError: as there, and for names that only its caller may give, such as ``backend``.
+    """
+    if not isinstance(arguments, Mapping):
+        raise UserError(
+            f"Invalid arguments of model {shown(name)}. Expected a mapping of names to values. "
+            f"Received {shown(arguments)}."
+        )
+    _chosen(name, arguments)
+    return create_model(name, backend=backend, seed=seed, **arguments)
+
+
 def create_model(
     name: str, *, backend: str | None = None, seed: int | None = 0, **arguments: Any
 ) -> Any:
