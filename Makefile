@@ -15,12 +15,13 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-newest test-all lint bench clean
 
 # The extras of each environment. A new list of dependencies or a new kernel source installs anew.
 EXTRAS_.venv := demo,dev
 EXTRAS_.venv-torch := torch,dev
 EXTRAS_.venv-jittor := jittor,dev
+EXTRAS_.venv-newest := torch,dev
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/csrc/*)
 
 RUN := .venv/bin/python
@@ -33,6 +34,9 @@ demo: .venv/.installed ## Trains on Jittor, moves the weights to PyTorch, evalua
 
 test: .venv/.installed ## Runs the quick tests.
 	$(RUN) -m pytest -m 'not slow' $(PYTEST_FLAGS)
+
+test-newest: .venv-newest/.installed ## Runs the quick tests with the newest PyTorch and NumPy 2 (no Jittor).
+	.venv-newest/bin/python -m pytest -m 'not slow' $(PYTEST_FLAGS)
 
 test-all: .venv/.installed .venv-torch/.installed .venv-jittor/.installed ## Runs all tests, and again with one framework installed.
 	@echo '== both frameworks'
@@ -53,7 +57,7 @@ bench: .venv/.installed ## Measures side by side and writes benchmarks/RESULTS.m
 	$(RUN) benchmarks/results.py
 
 clean: ## Removes environments, builds and caches (not runs/).
-	rm -rf .venv .venv-torch .venv-jittor build dist *.egg-info backends/_kernels*
+	rm -rf .venv .venv-torch .venv-jittor .venv-newest build dist *.egg-info backends/_kernels*
 	rm -rf .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -75,7 +79,8 @@ define install
 @command -v g++ >/dev/null || { echo 'g++ is needed; install it, e.g. apt-get install g++' >&2; exit 1; }
 @echo '== setting up $(1) with $(EXTRAS_$(1))'
 @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
-$(1)/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS_$(1))]'
+$(1)/bin/python -m pip install --quiet $(PIP_FLAGS) $(if $(filter .venv-newest,$(1)),'numpy>=2' --upgrade,-c constraints.txt) \
+	-e '.[$(EXTRAS_$(1))]'
 @# Without what it asks for: a second OpenCV beside the headless one.
 $(1)/bin/python -m pip install --quiet $(PIP_FLAGS) --no-deps 'lvis>=0.5.3'
 @touch $@

@@ -7,6 +7,9 @@ instance *is* a ``torch.nn.Module`` or a ``jittor.Module``.
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,6 +39,38 @@ def initial_seed(seed: int | None) -> Iterator[None]:
         _seed.reset(token)
 
 
+def check_layer(kind: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Refuses a layer whose weights have no size, or more than the machine's memory.
+
+    Raises:
+        ValueError: names the layer, its sizes and what was expected.
+    """
+    if kind not in ("Linear", "Conv2d", "Embedding") or len(args) < 2:
+        return
+    side = args[2] if kind == "Conv2d" and len(args) > 2 else options.get("kernel_size", 1)
+    area = side[0] * side[1] if isinstance(side, tuple) else side * side
+    sizes = (int(args[0]), int(args[1]))
+    if min(sizes) < 1:
+        raise ValueError(f"Invalid sizes of a {kind} layer. Expected 1 or more. Received {sizes}.")
+    groups = options.get("groups", 1)
+    size = 4 * sizes[0] * sizes[1] * (area if kind == "Conv2d" else 1) // groups
+    if size > _memory():
+        raise ValueError(
+            f"Invalid sizes of a {kind} layer: {sizes[0]} by {sizes[1]} need "
+            f"{size / 1e9:.3g} GB, more than this machine's memory of {_memory() / 1e9:.3g} GB. "
+            "Expected fewer classes or channels."
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _memory() -> int:
+    """Bytes of memory of the machine; without an answer, no limit."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
+
+
 class ModuleMeta(type):
     """Replaces a neutral class by its native subclass at the moment of the call."""
 
@@ -53,6 +88,7 @@ class ModuleMeta(type):
                 f"Invalid value for `backend`. Expected {owner!r}, the framework of this class. "
                 f"Received {backend!r}."
             )
+        check_layer(cls.__name__, args, kwargs)
         name = owner or registry.resolve(backend)
         kind = native_class(cls, name)
         enclosing = _fresh.get()

@@ -14,7 +14,7 @@ from unidet.checkpoint import Checkpoint, check_finite, load_checkpoint, write_c
 from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
 from unidet.errors import UserError
-from unidet.models import create_model, model_spec
+from unidet.models import create_from, model_spec
 from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections
 from unidet.visualization.draw import read_image
@@ -103,7 +103,7 @@ class Detector:
         if not allow_non_finite:
             check_finite(content.arrays, checkpoint)
         arguments = dict(content.model.get("arguments", {}))
-        model = create_model(content.model["name"], backend=backend, seed=None, **arguments)
+        model = create_from(content.model["name"], arguments, backend=backend, seed=None)
         nn.load_arrays(model, content.arrays)
         self._attach(
             nn.to_device(model, device),

@@ -20,7 +20,7 @@ from unidet.certificate.differences import sha256
 from unidet.certificate.model import Certificate, Thresholds
 from unidet.certificate.record import run_side
 from unidet.certificate.recording import Recording, write_recording
-from unidet.models import create_model
+from unidet.models import create_from
 from unidet.models.calling import example_proposals
 from unidet.structures import Batch, Targets
 
@@ -87,7 +87,7 @@ def build(
     name, arguments = model_config["name"], dict(model_config.get("arguments", {}))
     fresh = seed if arrays is None else None
     backend, device = (None, "cpu") if side is None else _backend_and_device(side)
-    model = create_model(name, backend=backend, seed=fresh, **arguments)
+    model = create_from(name, arguments, backend=backend, seed=fresh)
     if arrays is not None:
         nn.load_arrays(model, arrays)
     elif hasattr(model, "set_training_vocabularies"):

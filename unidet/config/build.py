@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from unidet.config.options import Limits
 from unidet.errors import UserError, suggestion
+from unidet.files.numbers import is_id, is_number
+from unidet.files.shown import cut, shown
 
 T = TypeVar("T")
 _WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
@@ -21,9 +23,10 @@ class ConfigError(UserError):
 
 def invalid(key: str, origin: str, expected: str, received: Any, hint: str = "") -> ConfigError:
     """The error for one bad value."""
-    shown = "nothing" if received is None else f"{received!r} ({type(received).__name__})"
+    text = "nothing" if received is None else f"{shown(received)} ({type(received).__name__})"
     return ConfigError(
-        f"Invalid value for `{key}` in {origin}. Expected {expected}. Received {shown}.{hint}"
+        f"Invalid value for `{cut(key, 200)}` in {cut(origin, 200)}. Expected {expected}. "
+        f"Received {text}.{hint}"
     )
 
 
@@ -81,7 +84,7 @@ def _convert_list(
 ) -> tuple[Any, ...]:
     item = arguments[0]
     # One entry may be written without the list around it.
-    numbered = isinstance(value, Mapping) and any(str(name).isdigit() for name in value)
+    numbered = isinstance(value, Mapping) and any(is_position(str(name)) for name in value)
     if isinstance(value, Mapping) and dataclasses.is_dataclass(item) and not numbered:
         value = [value]
     fixed = None if arguments[-1] is Ellipsis else len(arguments)
@@ -103,7 +106,8 @@ def _convert_scalar(hint: Any, value: Any, key: str, origin: str, limits: Limits
     # bool is an int in Python, but not in a config.
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise invalid(key, origin, expected, value)
-    if hint in (int, float) and not limits.allow(value):
+    held = {int: is_id, float: is_number}.get(hint, lambda _: True)
+    if not held(value) or (hint in (int, float) and not limits.allow(value)):
         raise invalid(key, origin, expected, value)
     return float(value) if hint is float else value
 
@@ -147,8 +151,14 @@ def _unknown(path: str, name: str, siblings: list[str], origin: str) -> ConfigEr
         elsewhere = [full for full, _, _ in keys(Config) if full.rpartition(".")[2] == name]
         hint = f" Did you mean {elsewhere[0]!r}?" if elsewhere else ""
     return ConfigError(
-        f"Unknown key `{path}` in {origin}.{hint} Expected one of {', '.join(siblings)}."
+        f"Unknown key `{cut(path, 200)}` in {cut(origin, 200)}.{hint}"
+        f" Expected one of {', '.join(siblings)}."
     )
+
+
+def is_position(text: str) -> bool:
+    """Whether text is the position of an entry: the digits 0 to 9, not those of other scripts."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _join(prefix: str, name: str) -> str:

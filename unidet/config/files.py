@@ -8,14 +8,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unidet.config.build import ConfigError, build, keys, to_mapping
+from unidet.config.build import ConfigError, build, is_position, keys, to_mapping
 from unidet.config.checks import check
 from unidet.config.schema import Config
 from unidet.config.yaml_io import dump, parse
-from unidet.errors import suggestion
+from unidet.errors import UserError, suggestion
+from unidet.files import reading
+from unidet.files.shown import cut, shown
 
 #: How shipped files begin that hold a recipe of several runs (``unidet.recipes``), not a run.
 RECIPE = "recipe_"
+#: Parts of a dotted key.
+_LONGEST_PATH = 20
 
 
 def shipped(*, recipes: bool = False) -> tuple[str, ...]:
@@ -37,11 +41,11 @@ def read_text(name_or_path: str | Path, *, recipes: bool = False) -> tuple[str, 
     """
     name = str(name_or_path)
     path = Path(name)
-    if path.is_file():
+    if reading.exists(path) and not path.is_dir():
         try:
-            return path.read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"Cannot read config {name}: {error}.") from error
+            return reading.read_text(path, "Config"), name
+        except UserError as error:
+            raise ConfigError(str(error)) from None
     known = shipped(recipes=recipes)
     bare = name.removesuffix(".yaml")
     if bare in known:
@@ -49,7 +53,7 @@ def read_text(name_or_path: str | Path, *, recipes: bool = False) -> tuple[str, 
         return text, f"{bare}.yaml"
     raise ConfigError(
         f"Invalid value for `config`. Expected a YAML file or one of {', '.join(known)}. "
-        f"Received {name!r}, which is neither.{suggestion(bare, known)}"
+        f"Received {shown(name)}, which is neither.{suggestion(bare, known)}"
     )
 
 
@@ -73,7 +77,7 @@ def from_mapping(values: Any, origin: str = "the config", overrides: Iterable[st
     config = build(Config, values, origin)
     values = copy.deepcopy(values)
     for override in overrides:
-        source = f"--set {override}"
+        source = f"--set {cut(override, 200)}"
         apply_override(values, override, source)
         config = build(Config, values, source)
     check(config, origin)
@@ -119,10 +123,10 @@ def apply_override(values: Any, override: str, source: str) -> None:
     """
     path, equals, text = override.partition("=")
     parts = path.strip().split(".")
-    if not equals or not all(parts):
+    if not equals or not all(parts) or len(parts) > _LONGEST_PATH:
         raise ConfigError(
             f"Invalid value for `--set`. Expected key=value such as train.epochs=5. "
-            f"Received {override!r}."
+            f"Received {shown(override)}."
         )
     node = values
     for depth, part in enumerate(parts[:-1]):
@@ -138,8 +142,8 @@ def _descend(node: Any, part: str, path: str, source: str) -> Any:
         child = node[part] = {}
     if not isinstance(child, (dict, list)):
         raise ConfigError(
-            f"Invalid key `{path}` in {source}. Expected a group of keys. Received a key whose "
-            f"value is {child!r}."
+            f"Invalid key `{cut(path, 200)}` in {source}. Expected a group of keys. "
+            f"Received a key whose value is {shown(child)}."
         )
     return child
 
@@ -152,9 +156,9 @@ def _assign(node: Any, part: str, value: Any, path: str, source: str) -> None:
 
 
 def _index(node: list[Any], part: str, path: str, source: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
+    if not is_position(part) or int(part) >= len(node):
         raise ConfigError(
-            f"Invalid key `{path}` in {source}. Expected the position of one of "
-            f"{len(node)} entries, counted from 0. Received {part!r}."
+            f"Invalid key `{cut(path, 200)}` in {source}. Expected the position of one of "
+            f"{len(node)} entries, counted from 0. Received {shown(part)}."
         )
     return int(part)

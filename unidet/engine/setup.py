@@ -123,7 +123,7 @@ def build_model(
         UserError: unknown model or argument, or a prefix to freeze that fits nothing.
     """
     from unidet.backends import nn
-    from unidet.models import create_model, model_spec
+    from unidet.models import create_from, model_spec
 
     arguments = dict(config.model.arguments)
     accepts = model_spec(config.model.name).accepts
@@ -143,7 +143,7 @@ def build_model(
             f"{len(class_names)} classes of the data, or no value. "
             f"Received {arguments['num_classes']!r}."
         )
-    model = create_model(config.model.name, backend=backend, seed=seed, **arguments)
+    model = create_from(config.model.name, arguments, backend=backend, seed=seed)
     if open_vocabulary:
         set_vocabularies(model, datasets)
     if config.train.freeze:

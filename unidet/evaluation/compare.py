@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from unidet.config.yaml_io import parse
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import METRIC_NAMES
 from unidet.evaluation.run_log import RunMetrics, read_metrics
+from unidet.files.reading import read_text
 from unidet.metrics import smaller_is_better
 
 CONFIG_FILE = "config.yaml"
@@ -211,9 +212,9 @@ def _flat_config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
+        content = parse(read_text(path, "Config"), str(path))
+    except UserError as error:
+        raise UserError(f"Cannot read {path}: {error}") from None
     flat: dict[str, Any] = {}
     _flatten(content, "", flat)
     return flat

@@ -17,7 +17,7 @@ from unidet.export.one_stage import detr, retinanet
 from unidet.export.packages import onnx_package
 from unidet.export.parts import Inputs, Parts
 from unidet.export.two_stage import two_stage
-from unidet.models import create_model
+from unidet.models import create_from
 from unidet.models.detr import DETR
 from unidet.models.fast_rcnn import FastRCNN
 from unidet.models.retinanet import RetinaNet
@@ -140,7 +140,7 @@ def _on_torch(model: Any) -> Any:
             "framework. Install it: pip install 'unidet[torch,export]'."
         )
     config = model.config
-    copy = create_model(config["name"], backend="torch", seed=None, **config["arguments"])
+    copy = create_from(config["name"], config["arguments"], backend="torch", seed=None)
     nn.load_arrays(copy, nn.state_arrays(model))
     return copy
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from unidet.errors import UserError
+from unidet.files.numbers import is_id, is_number
+from unidet.files.shown import shown
 
 _WORDS = {
     int: "an integer",
@@ -18,6 +20,7 @@ _WORDS = {
     str: "a text",
     type(None): "null",
 }
+_DEEPEST = 10
 _NUMBERS = {int: (int, np.integer), float: (int, float, np.integer, np.floating)}
 
 
@@ -32,11 +35,30 @@ def check_types(arguments: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
         UserError: names the argument, what was expected and what was received.
     """
     for name, value in arguments.items():
+        _check_numbers(name, value)
         if name in hints and not fits(value, hints[name]):
             raise UserError(
                 f"Invalid value for `{name}`. Expected {describe(hints[name])}. "
-                f"Received {value!r} ({type(value).__name__})."
+                f"Received {shown(value)} ({type(value).__name__})."
             )
+
+
+def _check_numbers(name: str, value: Any, depth: int = 0) -> None:
+    """Refuses NaN, infinity and integers beyond 64 bits, however deep they lie."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (Mapping, list, tuple)):
+        if depth > _DEEPEST:
+            raise UserError(f"Invalid value for `{name}`. Received lists that are nested too deep.")
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_numbers(name, item, depth + 1)
+        return
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if (whole and not is_id(value)) or (isinstance(value, float) and not is_number(value)):
+        expected = "an integer of 64 bits" if whole else "a finite number"
+        raise UserError(
+            f"Invalid value for `{name}`. Expected {expected}. Received {shown(value)}."
+        )
 
 
 def fits(value: Any, hint: Any) -> bool:

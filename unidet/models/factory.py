@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from unidet.backends import nn
 from unidet.errors import UserError, suggestion
+from unidet.files.shown import cut, shown
 from unidet.models.argument_types import check_types
 from unidet.models.clip import CLIP, CLIPS
 from unidet.models.clip_resnet import LAYERS
@@ -16,6 +17,7 @@ from unidet.models.cln import CLN
 from unidet.models.cln_config import DEFAULTS as CLN_DEFAULTS
 from unidet.models.cln_config import CLNConfig
 from unidet.models.cln_config import accepted as cln_accepts
+from unidet.models.config_checks import check_sizes
 from unidet.models.detr import DETR
 from unidet.models.detr_config import DIALECTS as DETR_DIALECTS
 from unidet.models.detr_config import DETRConfig
@@ -160,10 +162,10 @@ def model_spec(name: str) -> ModelSpec:
     Raises:
         UserError: no model has this name.
     """
-    if name not in MODELS:
-        hint = suggestion(name, MODELS) or f" Some are {', '.join(list(MODELS)[:5])}."
+    if not isinstance(name, str) or name not in MODELS:
+        hint = suggestion(str(name), MODELS) or f" Some are {', '.join(list(MODELS)[:5])}."
         raise UserError(
-            f"Invalid value for `name`. Expected the name of a model. Received {name!r}.{hint}"
+            f"Invalid value for `name`. Expected the name of a model. Received {shown(name)}.{hint}"
         )
     return MODELS[name]
 
@@ -174,11 +176,12 @@ def _chosen(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     for key in arguments:
         if key not in spec.accepts:
             raise UserError(
-                f"Invalid argument `{key}` for model {name}. Expected one of "
-                f"{', '.join(spec.accepts)}.{suggestion(key, spec.accepts)}"
+                f"Invalid argument `{cut(str(key), 200)}` for model {name}. Expected one of "
+                f"{', '.join(spec.accepts)}.{suggestion(str(key), spec.accepts)}"
             )
     config = CONFIGS.get(spec.constructor)
-    check_types(arguments, get_type_hints(config) if config else {})
+    check_types(arguments, get_type_hints(config) if config else {"num_classes": int})
+    check_sizes(arguments)
     chosen = {**spec.defaults, **arguments}
     if isinstance(arguments.get("preprocess"), Mapping):
         chosen["preprocess"] = {**spec.defaults["preprocess"], **arguments["preprocess"]}
@@ -204,6 +207,23 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
             # The data decide both.
             own = {key: value for key, value in own.items() if key != "class_names"}
         config(**own)
+
+
+def create_from(
+    name: str, arguments: Any, *, backend: str | None = None, seed: int | None = 0
+) -> Any:
+    """Like :func:`create_model` for arguments that a file holds, whatever their names.
+
+    Raises:
+        UserError: as there, and for names that only its caller may give, such as ``backend``.
+    """
+    if not isinstance(arguments, Mapping):
+        raise UserError(
+            f"Invalid arguments of model {shown(name)}. Expected a mapping of names to values. "
+            f"Received {shown(arguments)}."
+        )
+    _chosen(name, arguments)
+    return create_model(name, backend=backend, seed=seed, **arguments)
 
 
 def create_model(

@@ -16,6 +16,7 @@ from unidet.config.files import apply_override
 from unidet.config.options import option
 from unidet.config.yaml_io import parse
 from unidet.evaluation.proposals import LIMITS
+from unidet.files.shown import cut, shown
 
 FORMATS = ("coco", "lvis", "voc")
 
@@ -106,11 +107,12 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
         ConfigError: one line that names the key, the file, what was expected and received.
     """
     text, origin = read_text(name_or_path, recipes=True)
-    values = parse(text, origin) or {}
+    values = parse(text, origin)
+    values = {} if values is None else values
     recipe = build(Recipe, values, origin)
     values = copy.deepcopy(values)
     for override in overrides:
-        origin = f"--set {override}"
+        origin = f"--set {cut(override, 200)}"
         apply_override(values, override, origin)
         recipe = build(Recipe, values, origin)
     _check(recipe, origin)
@@ -122,20 +124,20 @@ def _check(recipe: Recipe, origin: str) -> None:
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
         raise ConfigError(
             f"Invalid value for `scenes` in {origin}. Expected different names of folders. "
-            f"Received {', '.join(names)}."
+            f"Received {shown(names)}."
         )
     if not recipe.train:
         raise ConfigError(f"Missing key `train` in {origin}. Expected the training sets.")
     if recipe.test.frequencies:
         raise ConfigError(
             f"Invalid value for `test.frequencies` in {origin}. Expected no value, because nothing "
-            f"is learnt from the test set. Received {recipe.test.frequencies!r}."
+            f"is learnt from the test set. Received {shown(recipe.test.frequencies)}."
         )
     limits = recipe.scoring.recall
     if not limits or list(limits) != sorted(set(limits)):
         raise ConfigError(
             f"Invalid value for `scoring.recall` in {origin}. Expected rising numbers. "
-            f"Received {list(limits)}."
+            f"Received {shown(list(limits))}."
         )
 
 

@@ -16,6 +16,7 @@ from unidet.config.files import apply_override
 from unidet.config.yaml_io import parse
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.compare import short_titles
+from unidet.files.shown import cut, shown
 
 #: A dotted config key to the values it takes.
 Grid = dict[str, list[Any]]
@@ -70,12 +71,12 @@ def parse_grid(texts: Iterable[str], config: Config) -> Grid:
     grid: Grid = {}
     for text in texts:
         key, equals, listed = text.partition("=")
-        source = f"--grid {text}"
+        source = f"--grid {cut(text, 200)}"
         values = parse(f"[{listed}]", source) if equals and key.strip() else []
         if not values:
             raise ConfigError(
                 f"Invalid value for `--grid`. Expected KEY=v1,v2,... such as "
-                f"optimizer.lr=1e-5,5e-5. Received {text!r}."
+                f"optimizer.lr=1e-5,5e-5. Received {shown(text)}."
             )
         full = full_key(key.strip(), config, source)
         if full in grid:
@@ -86,7 +87,7 @@ def parse_grid(texts: Iterable[str], config: Config) -> Grid:
             if value in values[:index]:
                 raise ConfigError(
                     f"Invalid value for `{full}` in {source}. Expected different values. "
-                    f"Received {_shown(value)} twice."
+                    f"Received {cut(_shown(value), 120)} twice."
                 )
         grid[full] = values
     return grid

@@ -82,7 +82,7 @@ def load_clip(path: str | Path, *, backend: str | None = None, device: str = "cp
     """
     from unidet.backends import nn
     from unidet.importing import model_and_weights
-    from unidet.models import create_model, model_spec
+    from unidet.models import create_from, model_spec
 
     config, arrays = model_and_weights(path)
     name = config["name"]
@@ -91,7 +91,7 @@ def load_clip(path: str | Path, *, backend: str | None = None, device: str = "cp
             f"Invalid checkpoint {path}. Expected a CLIP with its text tower, such as clip_rn50. "
             f"Received {name}."
         )
-    model = create_model(name, backend=backend, seed=None, **config.get("arguments", {}))
+    model = create_from(name, config.get("arguments", {}), backend=backend, seed=None)
     nn.load_arrays(model, arrays)
     return nn.to_device(model, device)
 
