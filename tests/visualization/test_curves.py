@@ -50,11 +50,14 @@ def test_resumed_steps_replace_earlier_ones_and_cut_lines_are_passed_over(tmp_pa
     assert run.train["loss"][1].tolist() == [3.0, 5.0]
 
 
-def test_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+def test_broken_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     folder = _run(tmp_path / "a", [3.0], [])
     path = folder / "metrics.jsonl"
-    path.write_text("[1]\n" + path.read_text())
-    with pytest.raises(UserError, match="line 1"):
+    path.write_text("[1]\n" + path.read_text() + '{"step": 9, "loss": "x"}\n')
+    run = read_metrics(folder)
+    assert run.damaged == [1, 3] and run.train["loss"][0].tolist() == [1]
+    path.write_text("[1]\n")
+    with pytest.raises(UserError, match="Line 1"):
         read_metrics(folder)
     with pytest.raises(UserError, match="absent"):
         read_metrics(tmp_path / "absent")
