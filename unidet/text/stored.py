@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from unidet.errors import UserError
+from unidet.files.reading import read_json
 
 
 def read_embeddings(path: str | Path, class_names: Sequence[str] | None = None) -> np.ndarray:
@@ -60,10 +59,7 @@ def stored_names(path: str | Path) -> tuple[str, ...] | None:
     beside = Path(path).with_suffix(".json")
     if not beside.is_file():
         return None
-    try:
-        content: Any = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"Invalid description {beside}. It cannot be read: {error}.") from None
+    content = read_json(beside, "Description")
     names = content.get("names") if isinstance(content, dict) else None
     return tuple(map(str, names)) if isinstance(names, list) else None
 
