@@ -203,3 +203,27 @@ def test_names_that_occur_twice_are_told_apart_by_order_alone() -> None:
     assert label_categories(("Mouse", "Mouse"), dataset) == [325, 449]
     with pytest.raises(UserError, match="'Mouse' twice"):
         label_categories(("Mouse", "Bench", "Mouse"), dataset)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "expected"),
+    [
+        (("a", "b"), ("a", "b"), [1, 2]),
+        (("b", "a"), ("a", "b"), [2, 1]),
+        (("a", "c", "b"), ("a", "b"), [1, None, 2]),
+        (("hair drier", "b"), ("hair dryer", "b"), [1, 2]),
+        (None, ("a", "b"), [1, 2]),
+        (("b", "x"), ("a", "b"), "'b' at another place"),
+        (("a", "b", "x"), ("x", "a", "y"), "'y', which cannot be told by its name"),
+    ],
+)
+def test_names_decide_and_the_order_where_no_name_contradicts(
+    model: tuple[str, ...] | None, data: tuple[str, ...], expected: Any
+) -> None:
+    ids = tuple(range(1, len(data) + 1))
+    dataset = dataclasses.replace(_dataset(), class_names=data, category_ids=ids)
+    if isinstance(expected, list):
+        assert label_categories(model, dataset) == expected
+        return
+    with pytest.raises(UserError, match=expected):
+        label_categories(model, dataset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -190,28 +189,9 @@ def _show(report: TensorReport, args: argparse.Namespace) -> None:
 
 
 def _read_names(path: str) -> list[str]:
-    from unidet.errors import UserError
+    from unidet.text.names import read_names
 
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = json.loads(text) if text.lstrip()[:1] in ("{", "[") else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"Invalid class names {path}. {error}.") from error
-    if isinstance(content, dict):
-        content = content.get("categories")
-        if isinstance(content, list) and all(
-            isinstance(item, dict) and isinstance(item.get("id"), int) for item in content
-        ):
-            content = [item.get("name") for item in sorted(content, key=lambda item: item["id"])]
-    words = content if isinstance(content, list) else []
-    names = [word.strip() for word in words if isinstance(word, str)]
-    names = [name for name in names if name]
-    if not names or not all(isinstance(word, str) for word in words):
-        raise UserError(
-            f"Invalid class names {path}. Expected one name a line, a JSON list of names, or an "
-            "annotation file with categories."
-        )
-    return names
+    return [name.strip() for name in read_names(path).names]
 
 
 def _certify(args: argparse.Namespace) -> int:

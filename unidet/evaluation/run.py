@@ -17,6 +17,7 @@ from unidet.evaluation.coco import METRIC_NAMES, evaluate_coco
 from unidet.evaluation.lvis import evaluate_lvis
 from unidet.evaluation.proposals import LIMITS, box_metric_names, limits_up_to, score_boxes
 from unidet.evaluation.results import MAX_PER_IMAGE
+from unidet.files.shown import shown
 from unidet.models.calling import outputs_of
 from unidet.structures import Batch, Detections
 
@@ -216,15 +217,15 @@ def metric_names(
 def label_categories(class_names: Sequence[str] | None, dataset: Any) -> list[int | None]:
     """Category id of each label of a model, None where the data lacks the class.
 
-    Names decide where the model knows more classes than the data or has them in another order;
-    else the order does.
+    Names decide where the model knows all of the data's. The order decides only where the model
+    has as many classes and no name that both know stands at another place.
 
     Args:
         class_names: of the model, or None.
         dataset: with ``class_names`` and ``category_ids``.
 
     Raises:
-        UserError: the model has another number of classes and lacks some of the data's.
+        UserError: neither holds; names the class that contradicts.
     """
     own, names = list(dataset.category_ids), tuple(dataset.class_names)
     if class_names is None or tuple(class_names) == names:
@@ -235,7 +236,15 @@ def label_categories(class_names: Sequence[str] | None, dataset: Any) -> list[in
         by_name = dict(zip(names, own))
         return [by_name.get(name) for name in class_names]
     if len(class_names) == len(names):
-        return own
+        moved = _contradiction(class_names, names)
+        if moved is None:
+            return own
+        raise UserError(
+            f"Invalid data. Expected the classes of the model, by name or in its order. Received "
+            f"{shown(missing[0] if missing else twice[0])}, which cannot be told by its name, and "
+            f"{shown(moved)} at another place than the model has it, so that the order does "
+            "not tell it either. Rename the category, or leave it out."
+        )
     if not missing:
         raise UserError(
             f"Invalid data. Expected each class name once, or the classes of the model in its "
@@ -246,6 +255,13 @@ def label_categories(class_names: Sequence[str] | None, dataset: Any) -> list[in
         f"Received {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
         f"{suggestion(missing[0], class_names)}"
     )
+
+
+def _contradiction(class_names: Sequence[str], names: Sequence[str]) -> str | None:
+    """A name that both know and that stands at different places."""
+    pairs = zip(class_names, names)
+    shared = set(class_names) & set(names)
+    return next((b for a, b in pairs if a != b and b in shared), None)
 
 
 def to_results(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError, suggestion
+from unidet.files.reading import parse_json, read_text
 
 
 def _official(name: str) -> str:
@@ -75,14 +75,9 @@ def read_names(path: str | Path) -> ClassNames:
     Raises:
         UserError: no such file, or it holds no names.
     """
-    if not Path(path).is_file():
-        raise UserError(f"Class names not found: {path}")
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        packed = text.lstrip()[:1] in ("{", "[")
-        content: Any = json.loads(text) if packed else text.splitlines()
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"Invalid class names {path}. {error}.") from error
+    text = read_text(path, "File of class names")
+    packed = text.lstrip()[:1] in ("{", "[")
+    content: Any = parse_json(text, path, "File of class names") if packed else text.splitlines()
     categories = isinstance(content, dict)
     names = _category_names(content.get("categories"), path) if categories else content
     if not names or not all(isinstance(name, str) for name in names):

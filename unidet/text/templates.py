@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unidet.errors import UserError, suggestion
+from unidet.files.reading import is_file, read_text
 
 #: What stands for the name.
 BLANK = "{}"
@@ -118,15 +119,12 @@ def read_templates(source: str | Path) -> tuple[str, ...]:
     """
     if str(source) in TEMPLATES:
         return TEMPLATES[str(source)]
-    if not Path(source).is_file():
+    if not is_file(source):
         raise UserError(
             f"Invalid value for `templates`. Expected one of {', '.join(TEMPLATES)}, or a file. "
             f"Received {str(source)!r}.{suggestion(str(source), TEMPLATES)}"
         )
-    try:
-        lines = Path(source).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"Invalid templates {source}. {error}.") from error
+    lines = read_text(source, "File of templates").splitlines()
     found = tuple(line.strip() for line in lines if line.strip())
     check_templates(found, str(source))
     return found
