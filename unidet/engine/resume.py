@@ -8,6 +8,7 @@ from typing import Any
 from unidet.config import Config, resolve
 from unidet.engine.checkpointing import Saved
 from unidet.errors import UserError
+from unidet.files.shown import shown
 
 #: A run with another one of these would be another run.
 _FIXED = ("model", "optimizer.name", "optimizer.groups", "train.freeze")
@@ -53,15 +54,15 @@ def check_resume(saved: Saved, config: Config, origin: str) -> list[str]:
     for key, (before, after) in found.items():
         if _within(key, _FIXED):
             raise UserError(
-                f"Invalid value for `{key}`. Expected {before!r}, with which the run in {origin} "
-                f"was started. Received {after!r}. Start a new run with train.weights to change it."
+                f"Invalid value for `{key}`. Expected {shown(before)}, with which the run in {origin} "
+                f"was started. Received {shown(after)}. Start a new run with train.weights to change it."
             )
         if saved.progress.batch and _within(key, _FIXED_WITHIN_EPOCH):
             raise UserError(
-                f"Invalid value for `{key}`. Expected {before!r}, because the state in {origin} "
-                f"lies within epoch {saved.progress.epoch + 1}. Received {after!r}."
+                f"Invalid value for `{key}`. Expected {shown(before)}, because the state in {origin} "
+                f"lies within epoch {saved.progress.epoch + 1}. Received {shown(after)}."
             )
-    return [f"{key}: {before!r} -> {after!r}" for key, (before, after) in found.items()]
+    return [f"{key}: {shown(before)} -> {shown(after)}" for key, (before, after) in found.items()]
 
 
 def _within(key: str, prefixes: tuple[str, ...]) -> bool:
