@@ -54,13 +54,14 @@ def check_resume(saved: Saved, config: Config, origin: str) -> list[str]:
     for key, (before, after) in found.items():
         if _within(key, _FIXED):
             raise UserError(
-                f"Invalid value for `{key}`. Expected {shown(before)}, with which the run in {origin} "
-                f"was started. Received {shown(after)}. Start a new run with train.weights to change it."
+                f"Invalid value for `{key}`. Expected {shown(before)}, with which the "
+                f"run in {origin} was started. Received {shown(after)}. Start a new run with "
+                "train.weights to change it."
             )
         if saved.progress.batch and _within(key, _FIXED_WITHIN_EPOCH):
             raise UserError(
-                f"Invalid value for `{key}`. Expected {shown(before)}, because the state in {origin} "
-                f"lies within epoch {saved.progress.epoch + 1}. Received {shown(after)}."
+                f"Invalid value for `{key}`. Expected {shown(before)}, because the state in "
+                f"{origin} lies within epoch {saved.progress.epoch + 1}. Received {shown(after)}."
             )
     return [f"{key}: {shown(before)} -> {shown(after)}" for key, (before, after) in found.items()]
 

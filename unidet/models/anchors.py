@@ -76,7 +76,8 @@ class AnchorGenerator:
         ):
             if value not in allowed:
                 raise ValueError(
-                    f"Invalid value for `{name}`. Expected one of {allowed}. Received {shown(value)}."
+                    f"Invalid value for `{name}`. Expected one of {allowed}. "
+                    f"Received {shown(value)}."
                 )
         self.strides = tuple(int(stride) for stride in strides)
         self.offset = float(offset)

@@ -38,7 +38,8 @@ class BoxCoder:
         self.std = np.asarray(std, np.float32)
         if self.std.shape != (4,) or not (self.std > 0).all():
             raise ValueError(
-                f"Invalid value for `box_std`. Expected four positive numbers. Received {shown(std)}."
+                f"Invalid value for `box_std`. Expected four positive numbers. "
+                f"Received {shown(std)}."
             )
         self.log_limit = log_limit
         self.log_low = -log_limit if log_limit is not None and log_limit_both else None
