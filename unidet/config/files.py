@@ -45,7 +45,7 @@ def read_text(name_or_path: str | Path, *, recipes: bool = False) -> tuple[str, 
         try:
             return reading.read_text(path, "Config"), name
         except UserError as error:
-            raise ConfigError(str(error)) from None
+            raise ConfigError(f"Cannot read config {shown(name)}: {error}.") from None
     known = shipped(recipes=recipes)
     bare = name.removesuffix(".yaml")
     if bare in known:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from unidet.files.shown import shown
+
 #: Anchor sets kept for input sizes met before.
 CACHE_SIZE = 16
 
@@ -74,7 +76,8 @@ class AnchorGenerator:
         ):
             if value not in allowed:
                 raise ValueError(
-                    f"Invalid value for `{name}`. Expected one of {allowed}. Received {value!r}."
+                    f"Invalid value for `{name}`. Expected one of {allowed}. "
+                    f"Received {shown(value)}."
                 )
         self.strides = tuple(int(stride) for stride in strides)
         self.offset = float(offset)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import ops
+from unidet.files.shown import shown
 
 #: The usual bound on the logarithm of a size change: no side above 1000 px from a 16 px anchor.
 LOG_LIMIT = math.log(1000 / 16)
@@ -37,7 +38,8 @@ class BoxCoder:
         self.std = np.asarray(std, np.float32)
         if self.std.shape != (4,) or not (self.std > 0).all():
             raise ValueError(
-                f"Invalid value for `box_std`. Expected four positive numbers. Received {std!r}."
+                f"Invalid value for `box_std`. Expected four positive numbers. "
+                f"Received {shown(std)}."
             )
         self.log_limit = log_limit
         self.log_low = -log_limit if log_limit is not None and log_limit_both else None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn, ops
+from unidet.files.shown import shown
 from unidet.models.clip_resnet import LAYERS, AttentionPool, CLIPResNet
 from unidet.models.clip_text import CLIPText
 from unidet.models.unit import unit_vectors
@@ -89,12 +90,12 @@ class CLIP(CLIPText):
         if len(vision_layers) != 4:
             raise ValueError(
                 f"Invalid value for `vision_layers`. Expected four counts of blocks. "
-                f"Received {vision_layers!r}."
+                f"Received {shown(vision_layers)}."
             )
         if image_resolution < 32 or image_resolution % 32:
             raise ValueError(
                 f"Invalid value for `image_resolution`. Expected a multiple of 32. "
-                f"Received {image_resolution!r}."
+                f"Received {shown(image_resolution)}."
             )
         self.image_resolution = image_resolution
         self.visual = VisualTower(vision_layers, vision_width, image_resolution // 32, embed_dim)

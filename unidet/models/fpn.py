@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unidet.backends import nn, ops
+from unidet.files.shown import shown
 
 
 class FPN(nn.Module):
@@ -50,7 +51,7 @@ class FPN(nn.Module):
             if value not in allowed:
                 raise ValueError(
                     f"Invalid value for `{name}`. Expected {allowed[0]!r} or {allowed[1]!r}. "
-                    f"Received {value!r}."
+                    f"Received {shown(value)}."
                 )
         self.extra_source = extra_source
         self.extra_relu = extra_relu

@@ -61,7 +61,7 @@ def stored_names(path: str | Path) -> tuple[str, ...] | None:
     beside = Path(path).with_suffix(".json")
     if not is_file(beside):
         return None
-    content: Any = read_json(beside, "Description of text embeddings")
+    content = read_json(beside, "Description of text embeddings")
     names = content.get("names") if isinstance(content, dict) else None
     if not isinstance(names, list):
         return None
