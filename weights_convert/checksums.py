@@ -69,7 +69,7 @@ def verify(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, 
 def _digest(array: np.ndarray) -> str:
     kind = array.dtype.newbyteorder("<").str
     found = hashlib.blake2b(f"{kind}{list(array.shape)}".encode(), digest_size=16)
-    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 
