@@ -10,6 +10,7 @@ from typing import Any
 
 from unidet.engine.run_folder import write_json
 from unidet.errors import UserError
+from unidet.files.reading import read_json
 from unidet.outputs import make_parent
 
 _BLOCK = 1 << 20
@@ -64,8 +65,8 @@ class Ledger:
         if not self.path.exists():
             return {}
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = read_json(self.path)
+        except UserError as error:
             raise UserError(
                 f"Invalid record {self.path}. It cannot be read: {error}. Remove it and pass "
                 "--overwrite to run all steps again."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from unidet.errors import UserError
 from unidet.evaluation.proposals import evaluate_proposals
+from unidet.files.reading import parse_json, read_text
 
 #: Metrics of the results that a table shows, where the evaluation gives them.
 _SHOWN = ("AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl")
@@ -22,10 +22,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
+    return parse_json(read_text(path), path)
 
 
 def box_scores(

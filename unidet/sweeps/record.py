@@ -13,6 +13,7 @@ from unidet.config import Config, from_mapping, resolve
 from unidet.engine.resume import changes
 from unidet.engine.run_folder import RunFolder, write_json
 from unidet.errors import UserError
+from unidet.files.reading import read_json
 from unidet.outputs import make_parent
 from unidet.sweeps.grid import Version, versions_of
 
@@ -95,9 +96,9 @@ def read_record(root: Path) -> Record:
     if not path.is_file():
         raise UserError(f"Sweep not found: {path}. Expected the folder of a sweep.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         good = {"config", "grid", "repeat", "backend", "runs"} <= content.keys()
-    except (OSError, ValueError, AttributeError) as error:
+    except (UserError, AttributeError) as error:
         raise UserError(f"Invalid record {path}. It cannot be read: {error}.") from None
     if not good:
         raise UserError(f"Invalid record {path}. Expected one that a sweep wrote.")
