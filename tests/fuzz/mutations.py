@@ -61,12 +61,19 @@ def _change(draw: st.DrawFn, document: Any) -> Any:
     elif kind == "remove":
         del parent[key]
     elif isinstance(parent, list):
-        parent.insert(key, copy.deepcopy(parent[key]))
+        parent.insert(key, _copied(parent[key]))
     elif kind == "rename":
         parent[draw(st.text(max_size=8))] = parent.pop(key)
     else:
-        parent[f"{key}2"] = copy.deepcopy(parent[key])
+        parent[f"{key}2"] = _copied(parent[key])
     return document
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except RecursionError:  # one of the values that are nested deep
+        return value
 
 
 def _places(document: Any, depth: int = 8) -> Iterator[tuple[Any, Any]]:

@@ -152,7 +152,9 @@ def test_npz(case: bytes) -> None:
 def test_metadata(case: Any) -> None:
     try:
         text = json.dumps(case).encode()
-    except (ValueError, UnicodeError):
+    except RecursionError:
+        text = b"[" * 5000 + b"]" * 5000
+    except ValueError:
         text = b'{"format_version": ' + b"9" * 5000 + b"}"
     header = json.dumps({"__metadata__": {"unidet": text.decode("utf-8")}}).encode()
     path = HOME / "case.safetensors"
@@ -187,8 +189,8 @@ def _header(case: Any) -> bytes:
 def test_safetensors_header(case: Any) -> None:
     try:
         data = _header(case)
-    except ValueError:
-        return
+    except (ValueError, RecursionError):
+        data = struct.pack("<Q", 10000) + b'{"a":' + b"[" * 9995
     _read(data)
 
 
