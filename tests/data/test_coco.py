@@ -68,7 +68,7 @@ def test_missing_annotation_ids_are_numbered(tiny: dict[str, Any], write: Write)
         ("", "is empty"),
         ("  \n", "is empty"),
         ("{not json", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "nested too deep"),
         ("[1, 2]", "Received a list"),
         ('{"images": [], "categories": []}', "'annotations'"),
         ('{"annotations": [], "categories": []}', "'images'"),

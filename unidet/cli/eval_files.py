@@ -21,13 +21,13 @@ def check(args: argparse.Namespace) -> int:
         evaluate_coco,
         evaluate_lvis,
         read_results,
+        read_truth,
         score_boxes,
     )
     from unidet.evaluation.proposals import limits_up_to
     from unidet.evaluation.run import default_limit
 
-    truth = read_results(args.data)
-    _check_truth(args.data, truth)
+    truth = read_truth(args.data, annotated=False)
     results = read_results(args.check_results)
     limit = args.max_detections or default_limit(args.format, class_agnostic=args.class_agnostic)
     report = check_results(results, truth, max_per_image=limit)
@@ -87,21 +87,6 @@ def _show(
         more = {**more, **localise(args, truth, results)}
     if args.json:
         write_json(args.json, {**more, "metrics": scores.metrics})
-
-
-def _check_truth(path: str, truth: Any) -> None:
-    from unidet.errors import UserError
-
-    whole = isinstance(truth, dict) and all(
-        isinstance(truth.get(key), list)
-        and all(isinstance(entry, dict) and "id" in entry for entry in truth[key])
-        for key in ("images", "categories")
-    )
-    if not whole:
-        raise UserError(
-            f"Invalid annotations {path}. Expected an object with images and categories, lists of "
-            "objects that have an id."
-        )
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

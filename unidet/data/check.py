@@ -10,17 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from unidet.data.coco import box_defect, is_id, read_json
-from unidet.data.file_names import find_image, image_name, relative_name, twice_used
+from unidet.data.coco import read_json
+from unidet.data.entry_rules import examine
+from unidet.data.file_names import find_image, image_name, relative_name
 from unidet.data.images import read_image
 from unidet.data.voc import read_voc_file, voc_image_path, voc_images_dir, voc_split
 from unidet.errors import UserError
 from unidet.files.reading import is_file
+from unidet.files.shown import cut, printable, shown
 
 #: Kinds that do not make a data set defective by themselves.
 NOTES = ("image without boxes", "near-duplicate boxes", "class without boxes", "crowd boxes")
 #: Boxes of one class that overlap more than this are near-duplicates.
 NEAR_DUPLICATE_IOU = 0.9
+#: Pairs of near-duplicates that are listed for one class in one image.
+MOST_PAIRS = 1000
+#: Comparisons of boxes of one class in one image, some seconds of work.
+MOST_COMPARISONS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,10 @@ class Report:
             by_kind[finding.kind].append(finding)
         for kind, found in by_kind.items():
             lines.append(f"  {'note' if found[0].is_note else 'DEFECT'}: {kind}: {len(found):,}")
-            shown = found[:limit] if limit else found
-            lines.extend(f"    {f.where}{': ' if f.detail else ''}{f.detail}" for f in shown)
-            if len(found) > len(shown):
-                lines.append(f"    and {len(found) - len(shown):,} more")
+            listed = found[:limit] if limit else found
+            lines.extend(f"    {f.where}{': ' if f.detail else ''}{f.detail}" for f in listed)
+            if len(found) > len(listed):
+                lines.append(f"    and {len(found) - len(listed):,} more")
         if not self.defects:
             lines.append("  no defects")
         return "\n".join(lines)
@@ -178,88 +184,39 @@ def _check_content(
 ) -> Report:
     report.images, report.boxes = len(content["images"]), len(content["annotations"])
     report.classes = len(content["categories"])
-    categories = _check_ids(report, content["categories"], "categories")
-    images = _check_ids(report, content["images"], "images")
-    _check_ids(report, content["annotations"], "annotations")
-    by_image = _check_annotations(report, content["annotations"], images, categories)
-    used = {a["category_id"] for found in by_image.values() for a in found}
-    for number, category in categories.items():
-        if number not in used:
-            report.add("class without boxes", str(category.get("name", number)))
-    files: dict[Path, str] = {}
-    for number, image in images.items():
-        _check_image(report, image, by_image.get(number, []), folder, decode, files)
-    return report
-
-
-def _check_ids(report: Report, entries: list[Any], key: str) -> dict[int, dict[str, Any]]:
-    """Entries by id; those without a usable id, or with one seen before, are reported."""
-    found: dict[int, dict[str, Any]] = {}
-    for i, entry in enumerate(entries):
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(entry, dict) or not is_id(number):
-            report.add("no integer id", f"{key}[{i}]", repr(number))
-        elif number in found:
-            report.add(f"duplicate id in {key}", f"{key}[{i}]", f"id {number}")
-        else:
-            found[number] = entry
-    return found
-
-
-def _check_annotations(
-    report: Report, entries: list[Any], images: dict[int, Any], categories: dict[int, Any]
-) -> dict[int, list[dict[str, Any]]]:
-    """Usable annotations of each image."""
+    # Without a folder the names themselves stand for the files.
+    entries = examine(
+        content, report.add, lambda n: Path(n) if folder is None else find_image(folder, n)
+    )
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for i, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            continue
+    for i, entry in entries.annotations:
         where = f"annotations[{i}]"
-        image, category = entry.get("image_id"), entry.get("category_id")
-        known_image = is_id(image) and image in images
-        known_category = is_id(category) and category in categories
-        if not known_image:
-            report.add("annotation of an unknown image", where, f"image_id {image!r}")
-        if not known_category:
-            report.add("unknown category id", where, f"category_id {category!r}")
-        defect = box_defect(entry.get("bbox"))
-        if defect:
-            report.add(_kind_of(defect), where, defect)
-        elif known_image and known_category:
-            if entry.get("iscrowd"):
-                report.add("crowd boxes", where)
-            by_image[entry["image_id"]].append({**entry, "where": where})
-    return by_image
-
-
-def _kind_of(defect: str) -> str:
-    for word, kind in (("NaN", "NaN or infinity in a box"), ("negative", "negative size")):
-        if word in defect:
-            return kind
-    return "malformed box"
+        if entry.get("iscrowd"):
+            report.add("crowd boxes", where)
+        by_image[entry["image_id"]].append({**entry, "where": where})
+    used = {entry["category_id"] for _, entry in entries.annotations}
+    for number, category in entries.categories.items():
+        if number not in used:
+            report.add("class without boxes", printable(cut(category["name"], 80)))
+    for number, image in entries.images.items():
+        path = None if folder is None else entries.paths[number]
+        _check_image(report, image, by_image.get(number, []), path, decode)
+    return report
 
 
 def _check_image(
     report: Report,
     image: dict[str, Any],
     annotations: list[dict[str, Any]],
-    folder: Path | None,
+    path: Path | None,
     decode: bool,
-    files: dict[Path, str],
 ) -> None:
-    name = image_name(image)
-    where = name or f"image {image['id']}"
+    where = printable(cut(image_name(image) or f"image {image['id']}", 200))
     size = (image.get("width"), image.get("height"))
-    if not all(isinstance(v, (int, float)) and v > 0 for v in size):
-        report.add("image without a size", where, f"width and height {size!r}")
+    if not all(size):
+        report.add("image without a size", where, f"width and height {shown(size)}")
         size = (None, None)
-    if name is None:
-        report.add("image without a file name", where)
-    elif folder is not None:
-        path = find_image(folder, name)
-        shared = twice_used(path, name, files)
-        if shared:
-            report.add("two images in one file", where, shared)
+    if path is not None:
         true_size = _check_file(report, path, decode)
         if true_size and size[0] is not None and true_size != size:
             report.add(
@@ -312,13 +269,42 @@ def _check_boxes(
 def _near_duplicates(
     entries: list[dict[str, Any]],
 ) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
+    """Pairs of boxes that overlap more than :data:`NEAR_DUPLICATE_IOU`, the first of them.
+
+    Boxes are sorted along one axis. Two boxes of such an overlap differ in their starts by less
+    than a tenth of the first one's side, so each is compared with its neighbours alone. Limits on
+    pairs and comparisons keep time and memory small for any number of boxes.
+    """
     boxes = np.array([e["bbox"] for e in entries], np.float64)
-    if len(boxes) < 2:
-        return []
+    _, order, ends = min((_neighbours(boxes, axis) for axis in (0, 1)), key=_comparisons)
+    boxes = boxes[order]
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    shared = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
-    shared_area = shared.clip(0, None).prod(axis=2)
     areas = boxes[:, 2:].prod(axis=1)
-    overlap = shared_area / (areas[:, None] + areas - shared_area)
-    pairs = np.argwhere(np.triu(overlap > NEAR_DUPLICATE_IOU, k=1))
-    return [(entries[i], entries[j], float(overlap[i, j])) for i, j in pairs]
+    found: list[tuple[int, int, float]] = []
+    left = MOST_COMPARISONS
+    for i in np.flatnonzero(ends > np.arange(1, len(boxes) + 1)):
+        part = slice(i + 1, ends[i])
+        sides = np.minimum(high[i], high[part]) - np.maximum(low[i], low[part])
+        shared = sides.clip(0, None).prod(axis=1)
+        overlap = shared / (areas[i] + areas[part] - shared)
+        for at in np.flatnonzero(overlap > NEAR_DUPLICATE_IOU):
+            first, second = sorted((int(order[i]), int(order[i + 1 + at])))
+            found.append((first, second, float(overlap[at])))
+        left -= len(overlap)
+        if len(found) >= MOST_PAIRS or left <= 0:
+            break
+    return [(entries[i], entries[j], overlap) for i, j, overlap in sorted(found)[:MOST_PAIRS]]
+
+
+def _neighbours(boxes: np.ndarray, axis: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Order along an axis, and for each place where its neighbours end."""
+    order = np.argsort(boxes[:, axis], kind="stable")
+    start, side = boxes[order, axis], boxes[order, 2 + axis]
+    # An overlap above IoU leaves less than (1 - IoU) of the side uncovered.
+    ends = np.searchsorted(start, start + (1 - NEAR_DUPLICATE_IOU) * side, side="right")
+    return axis, order, ends
+
+
+def _comparisons(neighbours: tuple[int, np.ndarray, np.ndarray]) -> int:
+    ends = neighbours[2]
+    return int((ends - np.arange(1, len(ends) + 1)).clip(0).sum())

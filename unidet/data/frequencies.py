@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unidet.data.coco import is_id
 from unidet.errors import UserError
+from unidet.files.numbers import is_id
+from unidet.files.reading import read_json
+from unidet.files.shown import shown
 
 if TYPE_CHECKING:
     from unidet.data.dataset import DetectionDataset
@@ -62,12 +63,7 @@ def read_frequencies(path: str | Path, dataset: DetectionDataset) -> np.ndarray:
 
 
 def _table(path: Path) -> dict[int, dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"Frequencies not found: {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"Invalid frequencies {path}. It cannot be read: {error}.") from None
+    content = read_json(path, "Frequencies")
     entries = content.get("categories") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise UserError(
@@ -79,7 +75,7 @@ def _table(path: Path) -> dict[int, dict[str, Any]]:
         if not _usable(entry):
             raise UserError(
                 f"Invalid frequencies {path}. Expected 'id', 'name' and an 'image_count' of 0 or "
-                f"more in each entry. Received {str(entry)[:60]} in entry {i}."
+                f"more in each entry. Received {shown(entry)} in entry {i}."
             )
         table[entry["id"]] = entry
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from unidet.data.proposal_pickle import read_list, write_list
 from unidet.data.transforms import clip_targets, scale_targets
 from unidet.errors import UserError
 from unidet.files.arrays import read_npz
+from unidet.files.reading import read_json
 from unidet.outputs import make_parent
 from unidet.structures import Targets
 from unidet.weights_convert.atomic import atomic_path
@@ -126,12 +126,9 @@ def _entries(path: Path, dataset: DetectionDataset) -> list[tuple[Any, Any]]:
 
 
 def _table(path: Path) -> Mapping[str, Any]:
-    try:
-        if path.suffix == ".npz":
-            return read_npz(path, "Proposals")
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"Invalid proposals {path}. It cannot be read: {error}.") from None
+    if path.suffix == ".npz":
+        return read_npz(path, "Proposals")
+    table = read_json(path, "Proposals")
     if not isinstance(table, dict):
         raise UserError(
             f"Invalid proposals {path}. Expected an object with a list of boxes for each image "
@@ -141,10 +138,7 @@ def _table(path: Path) -> Mapping[str, Any]:
 
 
 def _rows(entry: Any, image_id: int, path: Path) -> np.ndarray:
-    try:
-        rows = np.asarray(entry, np.float32)
-    except (TypeError, ValueError):
-        rows = np.full((1, 1), np.nan, np.float32)
+    rows = _numbers(entry)
     if rows.size == 0:
         columns = 5 if rows.shape == (0, 5) else 4
         return np.zeros((0, columns), np.float32)
@@ -156,6 +150,19 @@ def _rows(entry: Any, image_id: int, path: Path) -> np.ndarray:
     if rows.shape[1] == 5 and (np.diff(rows[:, 4]) > 0).any():
         rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     return np.ascontiguousarray(rows)
+
+
+def _numbers(entry: Any) -> np.ndarray:
+    """``entry`` as float32; NaN where it is no table of numbers, or of numbers beyond float32."""
+    try:
+        values = np.asarray(entry)
+        # Text and truth values would turn into numbers by themselves.
+        if values.size and values.dtype.kind not in "iuf":
+            raise ValueError
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return np.full((1, 1), np.nan, np.float32)
 
 
 def placed(

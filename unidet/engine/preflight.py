@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from unidet.config import Config
+from unidet.engine.learnable import check_learnable
 from unidet.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def check_data(
 
     Raises:
         UserError: a missing image file (unless bad ones are skipped), training data without
-            a box, no proposals for a model that needs them, or validation data of classes that
+            a box to learn from, no proposals for a model that needs them, or validation data of classes that
             the training data lacks.
     """
     from unidet.evaluation.run import label_categories
@@ -36,12 +37,7 @@ def check_data(
     if config.data.on_bad == "error":
         for dataset in (*train_sets, *val_sets):
             dataset.check_files()
-    if not any(len(a) for dataset in train_sets for a in dataset.annotations):
-        names = ", ".join(dataset.name for dataset in train_sets)
-        raise UserError(
-            f"Invalid value for `data.train`. Expected data with at least one box. Received "
-            f"{names}: {sum(map(len, train_sets))} images, no boxes."
-        )
+    check_learnable(train_sets)
     _check_proposals(config, train_sets, val_sets)
     warnings = _too_many_objects(config, train_sets)
     for dataset in val_sets:

@@ -25,6 +25,7 @@ from unidet.engine.schedule import Plateau, Span, scale
 from unidet.engine.stepper import Stepper
 from unidet.engine.validation import evaluate, weights_of
 from unidet.errors import RunFailedError, UserError, suggestion
+from unidet.metrics import is_measured
 from unidet.structures import Batch
 
 T = TypeVar("T")
@@ -234,9 +235,8 @@ class Trainer:
         """Notes a new best value of the chosen metric."""
         progress, options = self.progress, self.config.train
         value = self._metric(options.best_metric, "train.best_metric")
-        # COCO's metrics are -1 where there is nothing to measure, which is still a first value.
         sign = 1 if options.maximise else -1
-        if not math.isfinite(value):
+        if not is_measured(value, maximise=options.maximise):
             return False
         if progress.best is not None and sign * value <= sign * progress.best:
             return False

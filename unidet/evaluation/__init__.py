@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unidet.evaluation.coco import METRIC_NAMES, CocoScores, evaluate_coco
+from unidet.evaluation.coco import METRIC_NAMES, CocoScores, evaluate_coco, read_truth
 from unidet.evaluation.lvis import evaluate_lvis
 from unidet.evaluation.proposals import evaluate_proposals, score_boxes
 from unidet.evaluation.results import (
@@ -24,6 +24,7 @@ __all__ = [
     "evaluate_model",
     "evaluate_proposals",
     "read_results",
+    "read_truth",
     "score_boxes",
     "write_results",
 ]

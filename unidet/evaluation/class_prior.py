@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unidet.data.coco import is_id
 from unidet.data.proposal_pickle import read_list
 from unidet.errors import UserError
+from unidet.files.numbers import is_id
+from unidet.files.reading import is_file, read_json
+from unidet.files.shown import shown
 
 if TYPE_CHECKING:
     from unidet.data.dataset import DetectionDataset
@@ -33,15 +34,12 @@ def read_class_prior(path: str | Path, dataset: DetectionDataset) -> tuple[int, 
         UserError: no such file, another form, a hostile pickle, or results of another data set.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"Class prior not found: {path}")
     if path.suffix == ".pkl":
         form = "a list with one array (k, 5) for each class, for each image"
         return _of_arrays(read_list(path, "class prior", form), path, dataset)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"Invalid class prior {path}. It cannot be read: {error}.") from None
+    content = read_json(path, "Class prior")
     if isinstance(content, dict) and {"class_names", "detections"} <= set(content):
         names, content = content["class_names"], content["detections"]
         if names != list(dataset.class_names):
@@ -61,7 +59,7 @@ def read_class_prior(path: str | Path, dataset: DetectionDataset) -> tuple[int, 
     if wrong is not None:
         raise UserError(
             f"Invalid class prior {path}. Expected whole numbers of 0 or more. "
-            f"Received {str(content[wrong])[:40]} in entry {wrong}."
+            f"Received {shown(content[wrong])} in entry {wrong}."
         )
     _check_count(len(content), path, dataset)
     return tuple(content)
@@ -90,7 +88,7 @@ def count_results(
         if not all(map(is_id, ids)):
             raise UserError(
                 f"Invalid class prior {source}. Expected 'image_id' and 'category_id' in each "
-                f"entry. Received {str(entry)[:60]} in entry {i}."
+                f"entry. Received {shown(entry)} in entry {i}."
             )
         if ids[0] not in places:
             raise UserError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from unidet.data.coco import check_lists
+from unidet.data.entry_rules import examine
 from unidet.errors import UserError
+from unidet.files.reading import read_json
 
 #: The twelve numbers in the order in which pycocotools prints them.
 METRIC_NAMES = (
@@ -122,52 +124,62 @@ def check_image_ids(known: Iterable[Any], received: Iterable[Any], argument: str
         )
 
 
+#: Stands in messages where a file's name would.
+_IN_MEMORY = "in memory"
+
+
+def read_truth(path: str | Path, *, annotated: bool = True) -> dict[str, Any]:
+    """The ground truth of a file, every entry checked as for training.
+
+    Args:
+        path: annotations in COCO form.
+        annotated: False takes a file without ``annotations``, as test sets come.
+
+    Raises:
+        UserError: names the file, the entry and the key.
+    """
+    content = read_json(path, "Annotation file")
+    if not annotated and isinstance(content, dict):
+        content.setdefault("annotations", [])
+    return _checked(check_lists(content, path), str(path))
+
+
 def complete_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Ground truth with all that evaluators read; what is given stays as it is.
 
     Annotations get fresh ids, ``iscrowd`` 0 and the area of the box where they have none.
 
     Raises:
-        UserError: not in COCO form.
+        UserError: not in COCO form, or an entry that reading would refuse.
     """
     if isinstance(source, (str, Path)):
-        try:
-            content = json.loads(Path(source).read_text())
-        except OSError as error:
-            raise UserError(f"Cannot read annotations {source}: {error.strerror}.") from error
-        except ValueError as error:
-            raise UserError(
-                f"Invalid annotations {source}. Expected JSON. Received: {error}."
-            ) from error
+        content = read_truth(source)
     else:
         # Shallow copies suffice: only whole keys are added below.
         content = dict(source) if isinstance(source, Mapping) else source
-    if not isinstance(content, dict):
-        raise UserError(
-            "Invalid annotations. Expected an object with images, annotations and categories. "
-            f"Received a {type(content).__name__}."
-        )
-    missing = [k for k in ("images", "annotations", "categories") if k not in content]
-    if missing:
-        raise UserError(
-            f"Invalid annotations. Expected COCO form. Received no {', '.join(missing)}."
-        )
-    content["annotations"] = [_complete(i, a) for i, a in enumerate(content["annotations"], 1)]
+        content = _checked(check_lists(content, _IN_MEMORY), _IN_MEMORY)
+    return {
+        **content,
+        "annotations": [_complete(i, a) for i, a in enumerate(content["annotations"], 1)],
+    }
+
+
+def _checked(content: dict[str, Any], source: str) -> dict[str, Any]:
+    def refuse(kind: str, where: str, what: str) -> None:
+        raise UserError(f"Invalid annotations {source}: {where}: {what}")
+
+    examine(content, refuse, None)
     return content
 
 
 def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
     # Fresh ids from 1: COCOeval takes a match with the object whose id is 0 for no match.
-    full = {"iscrowd": 0, **annotation, "id": identity}
-    try:
-        if "area" not in full:
-            full["area"] = full["bbox"][2] * full["bbox"][3]
-        _ = full["bbox"], full["image_id"], full["category_id"]
-    except KeyError as error:
-        raise UserError(
-            "Invalid annotations. Expected image_id, category_id and bbox in each. "
-            f"Received no {error.args[0]} in annotation {identity}."
-        ) from error
+    full = {**annotation, "id": identity}
+    for key in ("iscrowd", "ignore"):
+        if key in full or key == "iscrowd":
+            full[key] = int(bool(full.get(key)))
+    if full.get("area") is None:
+        full["area"] = full["bbox"][2] * full["bbox"][3]
     return full
 
 

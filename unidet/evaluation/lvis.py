@@ -27,6 +27,8 @@ from unidet.evaluation.coco import (
     complete_truth,
     count_objects,
 )
+from unidet.files.numbers import is_id
+from unidet.files.shown import shown
 
 #: Detections that count in an image.
 MAX_DETECTIONS = 300
@@ -97,16 +99,17 @@ def evaluate_lvis(
 def _check_truth(content: Mapping[str, Any]) -> None:
     for image in content["images"]:
         for key in IMAGE_KEYS:
-            if not isinstance(image.get(key), (list, tuple)):
+            ids = image.get(key)
+            if not isinstance(ids, (list, tuple)) or not all(map(is_id, ids)):
                 raise UserError(
-                    f"Invalid annotations. Expected LVIS form, a list under {key!r} in each image. "
-                    f"Received none in image {image.get('id')!r}."
+                    f"Invalid annotations. Expected LVIS form, a list of category ids under "
+                    f"{key!r} in each image. Received {shown(ids)} in image {image['id']}."
                 )
     for category in content["categories"]:
         if category.get("frequency") not in FREQUENCIES:
             raise UserError(
                 "Invalid annotations. Expected LVIS form, 'frequency' r, c or f in each category. "
-                f"Received {category.get('frequency')!r} in {category.get('name')!r}."
+                f"Received {shown(category.get('frequency'))} in {shown(category['name'])}."
             )
 
 

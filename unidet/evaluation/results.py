@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.files.numbers import is_number
+from unidet.files.reading import read_json
+from unidet.files.shown import shown
 from unidet.outputs import make_parent
 from unidet.weights_convert.atomic import atomic_path
 
@@ -90,12 +92,7 @@ def read_results(path: str | Path) -> Any:
     Raises:
         UserError: the file cannot be read or is not JSON.
     """
-    try:
-        return json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"Cannot read results {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"Invalid results {path}. Expected JSON. Received: {error}.") from error
+    return read_json(path, "Results file")
 
 
 def check_results(
@@ -136,8 +133,8 @@ def check_results(
         _check_ids(report, where, entry, sizes, categories)
         _check_score(report, where, entry["score"])
         _check_box(report, where, entry, sizes)
-        per_image[repr(entry["image_id"])] += 1
-        same = json.dumps([entry[key] for key in _KEYS])
+        per_image[shown(entry["image_id"])] += 1
+        same = repr([shown(entry[key], 400) for key in _KEYS])
         if same in seen:
             report.add("repeated entries", where)
         seen.add(same)
@@ -162,16 +159,16 @@ def _check_ids(
         value = entry[key]
         # A bool or 1.0 equals the id 1 in Python and is still no id.
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            report.add(f"{key} not an integer", f"{where}: {value!r}")
+            report.add(f"{key} not an integer", f"{where}: {shown(value)}")
         elif value not in known:
-            report.add(kind, f"{where}: {value!r}")
+            report.add(kind, f"{where}: {shown(value)}")
 
 
 def _check_score(report: ResultsReport, where: str, score: Any) -> None:
-    if not _is_number(score):
-        report.add("score not a number", f"{where}: {score!r}")
-    elif not math.isfinite(score):
-        report.add("NaN or infinite", f"{where}: score {score}")
+    if not _is_numeric(score):
+        report.add("score not a number", f"{where}: {shown(score)}")
+    elif not is_number(score):
+        report.add("NaN or infinite", f"{where}: score {shown(score)}")
     elif not 0 <= score <= 1:
         report.add("scores outside [0, 1]", f"{where}: {score}")
 
@@ -180,11 +177,11 @@ def _check_box(
     report: ResultsReport, where: str, entry: Mapping[str, Any], sizes: Mapping[Any, Any]
 ) -> None:
     box = entry["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        report.add("bbox not four numbers", f"{where}: {box!r}")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_numeric, box)):
+        report.add("bbox not four numbers", f"{where}: {shown(box)}")
         return
-    if not all(map(math.isfinite, box)):
-        report.add("NaN or infinite", f"{where}: bbox {box}")
+    if not all(map(is_number, box)):
+        report.add("NaN or infinite", f"{where}: bbox {shown(box)}")
         return
     x, y, w, h = box
     if w < 0 or h < 0:
@@ -196,5 +193,5 @@ def _check_box(
         report.add("boxes outside the image", f"{where}: {box} in {width} x {height}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_numeric(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
