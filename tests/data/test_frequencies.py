@@ -112,7 +112,7 @@ def test_wrong_frequencies_are_named(
             read_frequencies(path, data)
         assert "f.json" in str(caught.value) and "\n" not in str(caught.value)
     path.write_text("[")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not JSON"):
         read_frequencies(path, data)
     with pytest.raises(UserError, match="not found"):
         read_frequencies(tmp_path / "none.json", data)

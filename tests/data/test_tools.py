@@ -52,7 +52,7 @@ def test_every_defect_is_found_at_once(tiny: dict[str, Any], write: Write, image
         {"id": 30, "image_id": 8, "category_id": 4, "bbox": [0, 0, 5, 5]},
         {"id": 31, "image_id": 7, "category_id": 5, "bbox": [0, 0, 5, 5]},
         {"id": 32, "image_id": 7, "category_id": 90, "bbox": [1.5, 2, 10, 5.3]},
-        {"image_id": 7, "category_id": 90, "bbox": [20, 2, 10, 5.3]},
+        {"id": "x", "image_id": 7, "category_id": 90, "bbox": [20, 2, 10, 5.3]},
     ]
     tiny["images"] += [
         {"id": 7, "file_name": "a.png", "width": 40, "height": 30},
@@ -61,12 +61,14 @@ def test_every_defect_is_found_at_once(tiny: dict[str, Any], write: Write, image
         {"id": 22, "file_name": "text.png", "width": 40, "height": 30},
         {"id": 23, "file_name": "c.png", "width": 41, "height": 30},
         {"id": 24, "file_name": "c.png"},
+        {"id": 26, "file_name": "d.png"},
         {"id": 25, "width": 1, "height": 1},
     ]
     data = (images / "a.png").read_bytes()
     (images / "cut.png").write_bytes(data[:-20])
     (images / "text.png").write_text("no image")
     (images / "c.png").write_bytes(data)
+    (images / "d.png").write_bytes(data)
     report = check_dataset(write(tiny), images)
     assert report.counts() == {
         "duplicate id in images": 1,
@@ -88,7 +90,7 @@ def test_every_defect_is_found_at_once(tiny: dict[str, Any], write: Write, image
         "size disagrees with the file": 1,
         "image without a size": 1,
         "image without a file name": 1,
-        "image without boxes": 7,
+        "image without boxes": 6,
     }
     text = report.summary()
     assert "gone.png" in text and "41x30 said, 40x30 found" in text and "and 2 more" in text
@@ -203,3 +205,24 @@ def test_command_convert(
     shutil.copytree(root / "ImageSets", broken / "ImageSets")
     (broken / "images").mkdir()
     assert main(["data", "convert", str(broken), "--split", "val", "--out", str(out)]) == 2
+
+
+def test_crowded_images_are_searched_within_bounds(write: Write) -> None:
+    def report(boxes: list[list[float]]) -> dict[str, int]:
+        content = {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 4000, "height": 4000}],
+            "categories": [{"id": 1, "name": "x"}],
+            "annotations": [
+                {"id": i, "image_id": 1, "category_id": 1, "bbox": box}
+                for i, box in enumerate(boxes, 1)
+            ],
+        }
+        return check_dataset(write(content)).counts()
+
+    many = [[i % 90, i % 80, 5, 5] for i in range(20_000)]
+    assert report(many) == {"near-duplicate boxes": 1000}
+    column = [[7.0, i * 0.2, 5, 0.1] for i in range(20_000)]
+    assert report(column) == {}
+    # Side by side, and as far apart as an overlap above 0.9 allows.
+    pairs = [[0, 0, 100, 100], [4, 0, 100, 100], [0, 6, 100, 100], [200, 200, 9, 9]]
+    assert report(pairs) == {"near-duplicate boxes": 1}

@@ -112,13 +112,13 @@ def test_results_are_not_changed() -> None:
     ("truth", "results", "message"),
     [
         (_scene(), [_result(3, [0, 0, 1, 1])], "unknown, the first is 3"),
-        ({"images": []}, [], "no annotations, categories"),
+        ({"images": []}, [], "a list under 'annotations'"),
         ([], [], "Received a list"),
         ("/does/not/exist.json", [], "exist.json"),
         (
             {**_scene(), "annotations": [{"image_id": 1, "category_id": 7, "area": 3}]},
             [],
-            "no bbox in annotation 1",
+            r"annotations\[0\]: 'bbox' is not",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_unreadable_files_are_explained(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("[{")
-    with pytest.raises(UserError, match=r"broken\.json. Expected JSON"):
+    with pytest.raises(UserError, match=r"not JSON: .*broken\.json"):
         read_results(tmp_path / "broken.json")
     with pytest.raises(UserError, match=r"absent\.json"):
         read_results(tmp_path / "absent.json")

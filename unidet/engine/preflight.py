@@ -28,9 +28,9 @@ def check_data(
         Warnings, one line each.
 
     Raises:
-        UserError: a missing image file (unless bad ones are skipped), training data without
-            a box to learn from, no proposals for a model that needs them, or validation data of classes that
-            the training data lacks.
+        UserError: a missing image file (unless bad ones are skipped), training data without a box
+            to learn from, no proposals for a model that needs them, or validation data of classes
+            that the training data lacks.
     """
     from unidet.evaluation.run import label_categories
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +15,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from unidet.data.coco import check_lists
-from unidet.data.entry_rules import examine
+from unidet.data.entry_rules import box_defect, examine
 from unidet.errors import UserError
+from unidet.files.numbers import is_number
 from unidet.files.reading import read_json
+from unidet.files.shown import shown
 
 #: The twelve numbers in the order in which pycocotools prints them.
 METRIC_NAMES = (
@@ -124,6 +125,7 @@ def check_image_ids(known: Iterable[Any], received: Iterable[Any], argument: str
         )
 
 
+_RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
 #: Stands in messages where a file's name would.
 _IN_MEMORY = "in memory"
 
@@ -183,6 +185,31 @@ def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
+def plain_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Fresh entries with what evaluators need, and nothing that would make them do otherwise.
+
+    Raises:
+        UserError: names the entry that is no detection.
+    """
+    plain = []
+    for i, entry in enumerate(results):
+        if not isinstance(entry, Mapping) or not set(_RESULT_KEYS) <= set(entry):
+            what = f"an entry without {', '.join(_RESULT_KEYS)}: {shown(entry)}"
+        elif not is_number(entry["score"]):
+            what = f"the score {shown(entry['score'])}"
+        else:
+            box = list(entry["bbox"])
+            defect = box_defect(box)
+            if defect is None:
+                plain.append({**{key: entry[key] for key in _RESULT_KEYS}, "bbox": box})
+                continue
+            what = defect[1]
+        raise UserError(
+            f"Invalid results. Expected detections in COCO form. Received {what} (entry {i})."
+        )
+    return plain
+
+
 def index_coco(content: dict[str, Any]) -> COCO:
     """pycocotools' form of annotations in memory."""
     coco = COCO()
@@ -198,7 +225,7 @@ def _load_results(truth: COCO, results: Sequence[Mapping[str, Any]]) -> COCO:
         return index_coco({**truth.dataset, "annotations": []})
     truth.dataset.setdefault("info", {})
     with contextlib.redirect_stdout(io.StringIO()):
-        return truth.loadRes(copy.deepcopy([dict(r) for r in results]))
+        return truth.loadRes(plain_results(results))
 
 
 def count_objects(

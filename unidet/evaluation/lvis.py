@@ -26,6 +26,7 @@ from unidet.evaluation.coco import (
     class_rows,
     complete_truth,
     count_objects,
+    plain_results,
 )
 from unidet.files.numbers import is_id
 from unidet.files.shown import shown
@@ -175,4 +176,4 @@ def _results(
         return _in_memory(lvis.LVISResults, {**truth.dataset, "annotations": []})
     # It copies the whole ground truth, of which it reads images and categories.
     bare = _in_memory(lvis.LVIS, {**truth.dataset, "annotations": []})
-    return lvis.LVISResults(bare, [dict(r) for r in results], max_detections)
+    return lvis.LVISResults(bare, plain_results(results), max_detections)
