@@ -27,10 +27,15 @@ def sealed(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dic
         arrays: by name, in C order.
         metadata: text by name; earlier checksums in it are replaced.
     """
-    plain = {key: value for key, value in metadata.items() if key not in (TENSORS, WHOLE)}
+    plain = without_checksums(metadata)
     digests = {name: _digest(array) for name, array in arrays.items()}
     plain[TENSORS] = json.dumps(digests, separators=(",", ":"), ensure_ascii=False)
     return {**plain, WHOLE: _checksum(plain)}
+
+
+def without_checksums(metadata: Mapping[str, str]) -> dict[str, str]:
+    """``metadata`` without the checksums of :func:`sealed`."""
+    return {key: value for key, value in metadata.items() if key not in (TENSORS, WHOLE)}
 
 
 def verify(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from .atomic import atomic_path
-from .checksums import sealed
+from .checksums import sealed, without_checksums
 from .containers.pickles import METADATA_MARK, TRAILER
 from .containers.torch_zip import METADATA_RECORD
 from .errors import CheckpointError
@@ -128,12 +129,13 @@ def write_safetensors(
 ) -> None:
     """Writes one flat state as safetensors.
 
-    The metadata gets checksums, which :func:`~.containers.read_container` verifies.
+    Files of ours, with the key ``unidet`` in the metadata, get checksums, which
+    :func:`~.containers.read_container` verifies. Files for other libraries go without.
 
     Args:
         path: Destination.
         arrays: Arrays by name; shapes are kept, 0-d included.
-        metadata: Text beside them; checksums of another file in it are replaced.
+        metadata: Text beside them; checksums of another file in it are replaced or left out.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
@@ -142,9 +144,24 @@ def write_safetensors(
     """
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # Serialised first and written by Python, because the library hides the system's error number.
-    content = save(whole, metadata=sealed(whole, {"format": "pt", **(metadata or {})}))
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(content)
+    text = without_checksums({"format": "pt", **(metadata or {})})
+    content = _in_order(save(whole, metadata=sealed(whole, text) if "unidet" in text else text))
+    with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "xb") as file:
+        for part in content:
+            file.write(part)
+
+
+def _in_order(content: bytes) -> tuple[bytes, memoryview]:
+    """Header and data of a safetensors file with its metadata sorted.
+
+    The library writes metadata in the order of a hash table, another one in each call.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
 
 
 def container_for(path: PathLike) -> str:

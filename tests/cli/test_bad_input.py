@@ -221,4 +221,4 @@ def test_ground_truth_that_is_none(place: Path, capsys: pytest.CaptureFixture[st
     Path("truth.json").write_text('{"images": [1], "categories": [2]}')
     Path("r.json").write_text("[]")
     words = ["eval", "--check-results", "r.json", "--data", "truth.json"]
-    refused(words, ["truth.json", "images and categories"], place, capsys)
+    refused(words, ["truth.json", "categories[0]", "no integer 'id'"], place, capsys)

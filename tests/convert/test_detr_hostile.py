@@ -95,12 +95,24 @@ def test_configs_that_contradict(
     assert error.count("\n") == 1 and not out.exists()
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "", '{"a": 1', "\ufeff{", "[" * 100_000])
-def test_damaged_configs(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", r"Config is not JSON: .*config\.json"),
+        ("[1]", r"config\.json\. Expected a JSON object\. Received list"),
+        ("", r"Config is empty: .*config\.json"),
+        ('{"a": 1', r"Config is not JSON: .*config\.json"),
+        ("\ufeff{", r"Config is not JSON: .*config\.json"),
+        ("[" * 100_000, r"Config is nested too deep: .*config\.json"),
+        ('{"a": ' + "9" * 5000 + "}", r"Config holds an integer of thousands of digits: "),
+    ],
+    ids=["cut", "list", "empty", "cut-later", "mark", "deep", "digits"],
+)
+def test_damaged_configs(tmp_path: Path, content: str, said: str) -> None:
     folder = huggingface_folder(tmp_path / "hub", published("huggingface_detr", native()))
     (folder / "config.json").write_text(content, encoding="utf-8")
     for path in (folder, folder / "model.safetensors"):
-        with pytest.raises(CheckpointError, match=r"config\.json\. Expected a JSON object"):
+        with pytest.raises(CheckpointError, match=said):
             read_published(path)
     # Beside another kind of file it is nobody's business.
     write_torch(folder / "a.pth", {"model": published("facebook_detr", native())})

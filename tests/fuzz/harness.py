@@ -126,7 +126,12 @@ def fuzz(
             )
             @given(**dict(zip(drawn, strategies)))
             def cases_of(**case: Any) -> None:
-                body(**case)
+                try:
+                    body(**case)
+                except Defect as error:
+                    # Hypothesis fails to show a case that is nested too deep.
+                    print(f"defect: {error}")
+                    raise
 
             cases_of()
 

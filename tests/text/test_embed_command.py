@@ -199,8 +199,11 @@ def refused(command: list[str], text: str, capsys: pytest.CaptureFixture[str]) -
         (["--batch-size", "0"], "`batch_size`"),
         (["--out", "v.npz"], "ends in .npy"),
         (["--out", "a.json/v.npy"], "a.json is no folder"),
-        (["--categories", "absent.json"], "Class names not found: absent.json"),
-        (["--categories", "clip3.safetensors"], "Invalid class names clip3.safetensors"),
+        (["--categories", "absent.json"], "File of class names not found: absent.json"),
+        (
+            ["--categories", "clip3.safetensors"],
+            "File of class names is no text in UTF-8: clip3.safetensors",
+        ),
         (["--clip", "absent.pt"], "absent.pt"),
         (["--clip", "a.json"], "a.json"),
     ],

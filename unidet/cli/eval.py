@@ -191,6 +191,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from unidet.backends import distributed, resolve
     from unidet.cli.eval_files import write_json
+    from unidet.cli.eval_pictures import write_pictures
     from unidet.data import Loader
     from unidet.data.sources import load_dataset
     from unidet.detector import Detector, check_vocabulary
@@ -252,7 +253,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, {**_summary(args, detector, result), **more})
     if args.pictures:
-        _pictures(args, dataset, result)
+        write_pictures(args, dataset, result)
     return 0
 
 
@@ -364,42 +365,3 @@ def _summary(
         "per_class": result.per_class,
         "images_per_second": result.images_per_second,
     }
-
-
-def _pictures(
-    args: argparse.Namespace, dataset: DetectionDataset, result: EvaluationResult
-) -> None:
-    from unidet.data.file_names import output_names
-    from unidet.structures import Detections
-    from unidet.visualization import side_by_side, write_image
-
-    of_image: dict[int, list[dict[str, Any]]] = {}
-    for entry in result.results:
-        of_image.setdefault(entry["image_id"], []).append(entry)
-    boxes_alone = not result.per_class
-    ids = [1] if boxes_alone else dataset.category_ids
-    names = ("object",) if boxes_alone else dataset.class_names
-    from unidet.errors import UserError
-
-    count = 0
-    titles = output_names(record.file_name for record in dataset.images)
-    for index in range(min(len(dataset), args.max_pictures or len(dataset))):
-        record = dataset.images[index]
-        try:
-            pixels = dataset.read(index)
-        except UserError:
-            if args.on_bad == "error":
-                raise
-            continue  # reported already
-        count += 1
-        found = Detections.from_coco(of_image.get(record.id, []), ids, names)
-        picture = side_by_side(
-            pixels,
-            dataset.targets(index),
-            found,
-            class_names=dataset.class_names,
-            score_threshold=args.score_threshold,
-            title=record.file_name,
-        )
-        write_image(Path(args.pictures) / titles[index], picture)
-    print(f"{count} pictures in {args.pictures}")

@@ -21,7 +21,7 @@ from unidet.engine.resume import check_resume
 from unidet.engine.run_folder import RunFolder, keep_config, write_text
 from unidet.engine.run_lock import locked
 from unidet.engine.run_log import NoLog, RunLog
-from unidet.engine.saved_state import Saved, open_state
+from unidet.engine.saved_state import Saved, find_state, open_state
 from unidet.engine.trainer import Trainer
 from unidet.errors import RunFailedError, UserError
 
@@ -225,8 +225,8 @@ def _saved_state(
                 f"{folder.root}, which is not. Go on with --resume, or replace it with --overwrite."
             )
         return None, None, []
-    generation, saved = open_state(folder.root if resume is True else resume)
-    elsewhere = folder.root.resolve() not in generation.resolve().parents
+    place = folder.root if resume is True else resume
+    elsewhere = folder.root.resolve() not in find_state(place).resolve().parents
     if overwrite and not elsewhere:
         raise UserError(
             f"Invalid value for `overwrite`. Expected false, because the state to resume is in "
@@ -237,6 +237,7 @@ def _saved_state(
             f"Invalid value for `work_dir`. Expected a new folder, because {resume} is another "
             f"run. Received {folder.root}, which is not empty. Replace it with --overwrite."
         )
+    generation, saved = open_state(place)
     differences = check_resume(saved, config, str(generation.parent))
     notes = [
         f"resumed {generation.parent} at step {saved.progress.step}, written on {saved.backend}"

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from unidet.data.coco import check_lists
 from unidet.data.entry_rules import box_defect, examine
 from unidet.errors import UserError
-from unidet.files.numbers import is_number
+from unidet.files.numbers import is_id, is_number
 from unidet.files.reading import read_json
 from unidet.files.shown import shown
 
@@ -84,9 +84,10 @@ def evaluate_coco(
         The scores. With no results every metric that has objects is 0.
 
     Raises:
-        UserError: ``ground_truth`` is not in COCO form, or results name an image it lacks.
+        UserError: ``ground_truth`` or ``results`` are not in COCO form, or results name an image
+            that it lacks.
     """
-    truth = index_coco(complete_truth(ground_truth))
+    truth, results = index_coco(complete_truth(ground_truth)), plain_results(results)
     check_image_ids(truth.getImgIds(), (r["image_id"] for r in results), "results")
     found = _load_results(truth, results)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -126,6 +127,12 @@ def check_image_ids(known: Iterable[Any], received: Iterable[Any], argument: str
 
 
 _RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
+#: What evaluators read of each entry of the ground truth; LVIS's two lists of ids included.
+_ENTRY_KEYS = {
+    "images": ("id", "width", "height", "neg_category_ids", "not_exhaustive_category_ids"),
+    "categories": ("id", "name", "frequency"),
+}
+_ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "area", "iscrowd", "ignore")
 #: Stands in messages where a file's name would.
 _IN_MEMORY = "in memory"
 
@@ -147,9 +154,10 @@ def read_truth(path: str | Path, *, annotated: bool = True) -> dict[str, Any]:
 
 
 def complete_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Ground truth with all that evaluators read; what is given stays as it is.
+    """Ground truth in fresh objects, with all that evaluators read and nothing else.
 
-    Annotations get fresh ids, ``iscrowd`` 0 and the area of the box where they have none.
+    They copy what they are given, entry by entry, however deep it is. Annotations get fresh ids,
+    ``iscrowd`` 0 and the area of the box where they have none.
 
     Raises:
         UserError: not in COCO form, or an entry that reading would refuse.
@@ -161,7 +169,10 @@ def complete_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         content = dict(source) if isinstance(source, Mapping) else source
         content = _checked(check_lists(content, _IN_MEMORY), _IN_MEMORY)
     return {
-        **content,
+        **{
+            name: [{key: entry[key] for key in keys if key in entry} for entry in content[name]]
+            for name, keys in _ENTRY_KEYS.items()
+        },
         "annotations": [_complete(i, a) for i, a in enumerate(content["annotations"], 1)],
     }
 
@@ -176,7 +187,8 @@ def _checked(content: dict[str, Any], source: str) -> dict[str, Any]:
 
 def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
     # Fresh ids from 1: COCOeval takes a match with the object whose id is 0 for no match.
-    full = {**annotation, "id": identity}
+    full = {key: annotation[key] for key in _ANNOTATION_KEYS if key in annotation}
+    full["id"] = identity
     for key in ("iscrowd", "ignore"):
         if key in full or key == "iscrowd":
             full[key] = int(bool(full.get(key)))
@@ -188,6 +200,8 @@ def _complete(identity: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
 def plain_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Fresh entries with what evaluators need, and nothing that would make them do otherwise.
 
+    NumPy's numbers and arrays count as Python's.
+
     Raises:
         UserError: names the entry that is no detection.
     """
@@ -195,19 +209,31 @@ def plain_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for i, entry in enumerate(results):
         if not isinstance(entry, Mapping) or not set(_RESULT_KEYS) <= set(entry):
             what = f"an entry without {', '.join(_RESULT_KEYS)}: {shown(entry)}"
-        elif not is_number(entry["score"]):
-            what = f"the score {shown(entry['score'])}"
-        else:
-            box = list(entry["bbox"])
-            defect = box_defect(box)
-            if defect is None:
-                plain.append({**{key: entry[key] for key in _RESULT_KEYS}, "bbox": box})
-                continue
-            what = defect[1]
-        raise UserError(
-            f"Invalid results. Expected detections in COCO form. Received {what} (entry {i})."
-        )
+            raise _no_detection(i, what)
+        found = {key: _of_python(entry[key]) for key in _RESULT_KEYS}
+        defect = box_defect(found["bbox"])
+        if not is_number(found["score"]):
+            raise _no_detection(i, f"the score {shown(found['score'])}")
+        if not is_id(found["image_id"]) or not is_id(found["category_id"]):
+            raise _no_detection(i, f"the ids {shown([found['image_id'], found['category_id']])}")
+        if defect is not None:
+            raise _no_detection(i, defect[1])
+        plain.append(found)
     return plain
+
+
+def _no_detection(index: int, what: str) -> UserError:
+    return UserError(
+        f"Invalid results. Expected detections in COCO form. Received {what} (entry {index})."
+    )
+
+
+def _of_python(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [v.item() if isinstance(v, np.generic) else v for v in value]
+    return value
 
 
 def index_coco(content: dict[str, Any]) -> COCO:
@@ -219,13 +245,14 @@ def index_coco(content: dict[str, Any]) -> COCO:
     return coco
 
 
-def _load_results(truth: COCO, results: Sequence[Mapping[str, Any]]) -> COCO:
+def _load_results(truth: COCO, results: list[dict[str, Any]]) -> COCO:
     if not results:
         # COCO.loadRes looks at the first result and fails where there is none.
         return index_coco({**truth.dataset, "annotations": []})
-    truth.dataset.setdefault("info", {})
+    # COCO.loadRes copies this entry, which nothing else reads.
+    truth.dataset["info"] = {}
     with contextlib.redirect_stdout(io.StringIO()):
-        return truth.loadRes(plain_results(results))
+        return truth.loadRes(results)
 
 
 def count_objects(

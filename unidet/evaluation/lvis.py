@@ -67,7 +67,7 @@ def evaluate_lvis(
         UserError: ``ground_truth`` lacks what makes LVIS of COCO, results name an image that it
             lacks, or the package lvis is not installed.
     """
-    content = complete_truth(ground_truth)
+    content, results = complete_truth(ground_truth), plain_results(results)
     _check_truth(content)
     check_image_ids(
         (image["id"] for image in content["images"]), (r["image_id"] for r in results), "results"
@@ -176,4 +176,4 @@ def _results(
         return _in_memory(lvis.LVISResults, {**truth.dataset, "annotations": []})
     # It copies the whole ground truth, of which it reads images and categories.
     bare = _in_memory(lvis.LVIS, {**truth.dataset, "annotations": []})
-    return lvis.LVISResults(bare, plain_results(results), max_detections)
+    return lvis.LVISResults(bare, results, max_detections)
