@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 
@@ -22,11 +21,9 @@ def as_alone(side: str) -> None:
     if "jittor" not in sys.modules:
         return
     from unidet.backends.jittor import memory
+    from unidet.backends.memory import map_large_blocks
 
     if "jittor" in side:
         memory.prepare()
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(memory.M_MMAP_THRESHOLD, MAPPED_BYTES)
-        mallopt(memory.M_TRIM_THRESHOLD, KEPT_BYTES)
+    map_large_blocks(MAPPED_BYTES, KEPT_BYTES)

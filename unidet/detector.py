@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unidet.backends import nn, ops
+from unidet.backends.memory import Releases
 from unidet.backends.registry import backend_of
 from unidet.checkpoint import Checkpoint, check_finite, load_checkpoint, write_checkpoint
 from unidet.data.preprocess import Preprocess
@@ -148,6 +149,7 @@ class Detector:
         self.device = device
         self.first_stage: Detector | None = None
         self._has_vocabulary = False
+        self._releases = Releases()
         self.backend = backend_of(model)
         self.preprocess = preprocess if preprocess is not None else model.preprocess
         names = class_names or getattr(model, "class_names", None)
@@ -319,6 +321,7 @@ class Detector:
         with ops.no_grad():
             outputs = outputs_of(self.model, batch)
             found = self.model.predict(outputs, batch)[0]
+        self._releases.used()
         if self.class_names is not None:
             found = Detections(found.boxes_xyxy, found.scores, found.labels, self.class_names)
         order = np.argsort(-found.scores, kind="stable")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
+from unidet.backends.memory import map_large_blocks
 
-#: Parameters of glibc's mallopt.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 #: Blocks from this size on are mapped one by one.
 MAPPED_BYTES = 4 * 2**20
 #: Free memory at the end of the heap that is kept.
@@ -18,14 +15,6 @@ def prepare() -> None:
 
     glibc begins so, but raises the limit to the size of each block that is freed, up to 32 MiB.
     Jittor's blocks then lie in the heap beside small ones that outlive them; with pictures of
-    changing size a run grew by a seventh in 500 steps. Does nothing with another C library, or
-    where the user has set ``MALLOC_MMAP_THRESHOLD_``.
+    changing size a run grew by a seventh in 500 steps.
     """
-    if "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    map_large_blocks(MAPPED_BYTES, KEPT_BYTES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from runs import assert_same_weights, interrupt, losses, rows
 from unidet.checkpoint import load_checkpoint
 from unidet.engine import checkpointing, train
 from unidet.engine.checkpointing import find_state, load_state
+from unidet.engine.saved_state import generations
 from unidet.errors import UserError
 
 TOY = Path(toy.__file__)
@@ -120,6 +123,58 @@ def test_kill_9_at_any_moment_of_saving(
     assert len([entry for entry in (work / "state").iterdir() if entry.is_dir()]) == 1
     np.testing.assert_allclose(losses(work), losses(whole), rtol=1e-6)
     assert_same_weights(work, whole)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
+def test_kill_9_at_random_calls_and_moments(
+    backend: str, kills: int, data: Path, tmp_path: Path
+) -> None:
+    if backend == "jittor" and kills == 2:
+        pytest.skip("the same code on both backends; the slow test runs both")
+    config = toy.config(data, train={"checkpoint_every": 1})
+    whole = tmp_path / "whole"
+    command = [sys.executable, str(TOY), backend, str(data)]
+    done = subprocess.run(
+        [*command, str(whole), "no", "0", "any"], capture_output=True, text=True, check=True
+    )
+    calls = int(done.stdout)
+    assert calls > 100
+    draw = random.Random(kills)
+    work = tmp_path / "run-0"
+    for kill in range(kills):
+        words = [*command, str(work), "yes" if generations(work / "state") else "new"]
+        if kill % 3:
+            subprocess.run([*words, str(draw.randint(1, calls)), "any"], timeout=300)
+        else:
+            process = subprocess.Popen([*words, "0", "never"])
+            _wait_for_work(process, work)
+            time.sleep(draw.random() * 0.3)
+            process.kill()
+            process.wait(60)
+        if kill % 3 == 2 or kill == kills - 1:
+            saved = bool(generations(work / "state"))
+            options: dict[str, Any] = {"resume": saved, "overwrite": not saved, "quiet": True}
+            train(config, backend=backend, work_dir=work, **options)
+            _assert_nothing_left_over(work, whole)
+            work = tmp_path / f"run-{kill + 1}"
+
+
+def _wait_for_work(process: subprocess.Popen[bytes], work: Path) -> None:
+    while process.poll() is None and not (work / "metrics.jsonl").exists():
+        time.sleep(0.01)
+
+
+def _assert_nothing_left_over(work: Path, whole: Path) -> None:
+    np.testing.assert_allclose(losses(work), losses(whole), rtol=1e-6)
+    assert_same_weights(work, whole)
+    assert _names(work) == _names(whole)
+
+
+def _names(run: Path) -> list[str]:
+    """All that lies in a run, without the random part of a state's name and TensorBoard's files."""
+    names = [path.relative_to(run).as_posix() for path in run.rglob("*")]
+    kept = [name for name in names if not name.startswith("events.out.")]
+    return sorted(re.sub(r"step-(\d+)-[0-9a-f]{6}", r"step-\1", name) for name in kept)
 
 
 def test_kill_9_while_training(backend: str, data: Path, tmp_path: Path) -> None:

@@ -133,3 +133,14 @@ def test_plateau_continues_from_its_state() -> None:
         one.update(1.0)
     assert one.scale == 0.3
     assert [one.update(math.nan), one.update(math.nan)] == [False, False]
+
+
+def test_plateau_takes_minus_one_for_no_value() -> None:
+    plateau = Plateau(ScheduleConfig(kind="plateau", patience=1, gamma=0.5, mode="max"))
+    assert not any(plateau.update(-1.0) for _ in range(5))
+    assert (plateau.best, plateau.bad, plateau.scale) == (None, 0, 1.0)
+    found = [plateau.update(value) for value in (0.0, -1.0, 0.0, -1.0, 0.0)]
+    assert found == [False, False, False, False, True] and plateau.best == 0.0
+    losses = Plateau(ScheduleConfig(kind="plateau", patience=1, gamma=0.5, mode="min"))
+    losses.update(-1.0)
+    assert losses.best == -1.0

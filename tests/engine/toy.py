@@ -120,15 +120,53 @@ def killed_at(calls: int, target: str) -> Any:
         os.replace, os.rename = originals
 
 
+def killed_at_call(number: int, folder: str) -> Any:
+    """Kills this very process before its n-th call of the file system inside a folder.
+
+    Args:
+        number: which call, from 1; none with 0.
+        folder: counted are calls with a path in it.
+
+    Returns:
+        A function that gives the count so far.
+    """
+    import signal
+
+    watched = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink")
+    count = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event in watched and any(
+            folder in str(a) for a in args[:2] if isinstance(a, (str, Path))
+        ):
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return lambda: count
+
+
 def main() -> None:
-    """Trains in a process of its own: ``toy.py BACKEND DATA WORK RESUME CALLS TARGET``."""
+    """Trains in a process of its own: ``toy.py BACKEND DATA WORK RESUME CALLS TARGET``.
+
+    RESUME is yes, no or new.
+    """
     from unidet.engine import train
 
     backend, data, work, resume, calls, target = sys.argv[1:]
     register()
     chosen = config(data, train={"checkpoint_every": 1})
+    options: dict[str, Any] = {"backend": backend, "work_dir": work, "quiet": True}
+    options.update(resume=resume == "yes", overwrite=resume == "new")
+    if target == "any":
+        count = killed_at_call(int(calls), work)
+        train(chosen, **options)
+        print(count())
+        return
     with killed_at(int(calls), target):
-        train(chosen, backend=backend, work_dir=work, resume=resume == "yes", quiet=True)
+        train(chosen, **options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Training on pictures of random size in a process of its own: its memory and its kernels.
 
-``steady.py BACKEND MODEL STEPS`` prints one line of JSON.
+``steady.py BACKEND MODEL STEPS`` prints one line of JSON; with ``predict`` after it, the process
+only predicts, a photo in each step.
 """
 
 from __future__ import annotations
@@ -41,15 +42,22 @@ FIRST = ((3, 7), (1, 7), (1, 0), (2, 0), (2, 7), (2, 1))
 PREDICT_EVERY = 10
 
 
-def measure(backend: str, model: str, steps: int) -> dict[str, Any]:
+def measure(backend: str, model: str, steps: int, *, predict: bool = False) -> dict[str, Any]:
     """What a fresh process sees of itself.
+
+    Args:
+        backend: of the model.
+        model: one of :data:`MODELS`.
+        steps: how many.
+        predict: a :class:`unidet.Detector` predicts a photo of random size in each step, and
+            nothing is learnt.
 
     Returns:
         After each step: ``rss`` in MiB; Jittor's ``kernels`` loaded so far and ``nodes`` alive in
         its graph, 0 on torch; ``losses``.
     """
     done = subprocess.run(
-        [sys.executable, str(Path(__file__)), backend, model, str(steps)],
+        [sys.executable, str(Path(__file__)), backend, model, str(steps)] + ["predict"] * predict,
         capture_output=True,
         text=True,
         check=False,
@@ -107,6 +115,14 @@ def main() -> None:
     stepper = Stepper(model, optimizer, clip_grad_norm=1.0)
     average = Ema(model, 0.99)
     found: dict[str, list[Any]] = {"rss": [], "kernels": [], "nodes": [], "losses": []}
+    if sys.argv[4:] == ["predict"]:
+        detector, draw = unidet.Detector.from_model(model), np.random.default_rng(5)
+        for _ in range(steps):
+            size = draw.integers(40, 500, 2)
+            detector(draw.integers(0, 256, (*size, 3), dtype=np.uint8))
+            found["rss"].append(_resident())
+        print("RESULT", json.dumps(found), flush=True)
+        return
     for step, batch in enumerate(batches(model, steps)):
         model.train()
         with random.at(0, "step", step):
@@ -115,13 +131,18 @@ def main() -> None:
         if step < len(FIRST) or step % PREDICT_EVERY == 0:
             for _ in predictions(model, [batch]):
                 pass
-        with open("/proc/self/statm", encoding="utf-8") as file:
-            pages = int(file.read().split()[1])
-        found["rss"].append(round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1))
+        found["rss"].append(_resident())
         found["kernels"].append(len(loaded_kernels()))
         found["nodes"].append(_nodes(backend))
         found["losses"].append(values["loss"])
     print("RESULT", json.dumps(found), flush=True)
+
+
+def _resident() -> float:
+    """Resident MiB of this process."""
+    with open("/proc/self/statm", encoding="utf-8") as file:
+        pages = int(file.read().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 def _nodes(backend: str) -> int:

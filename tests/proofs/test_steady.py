@@ -49,3 +49,11 @@ def test_sizes_of_pictures_compile_nothing(backend: str) -> None:
     found = measure(backend, "retinanet", 40)
     assert np.isfinite(found["losses"]).all()
     assert found["kernels"][-1] == found["kernels"][9]
+
+
+@pytest.mark.slow
+def test_two_thousand_predictions(backend: str) -> None:
+    rss = measure(backend, "retinanet", 2000, predict=True)["rss"]
+    medians = [statistics.median(rss[at - 50 : at + 50]) for at in range(400, 2000, 100)]
+    print(f"\n{backend}: {medians} MiB around predictions 400 to 1,900")
+    assert max(medians) <= 1.05 * medians[0]

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.metrics import is_measured
+
 if TYPE_CHECKING:
     from unidet.evaluation.compare import Comparison
 
@@ -79,7 +81,11 @@ def _print(comparison: Comparison) -> None:
 
 def _best(comparison: Comparison) -> int | None:
     values = [row.metrics.get(comparison.metric) for row in comparison.rows]
-    known = [index for index, value in enumerate(values) if value is not None]
+    known = [
+        index
+        for index, value in enumerate(values)
+        if value is not None and is_measured(value, maximise=comparison.maximise)
+    ]
     if len(values) < 2 or not known:
         return None
     sign = 1 if comparison.maximise else -1

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from unidet.config import ScheduleConfig
+from unidet.metrics import is_measured
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,13 @@ class Plateau:
     bad: int = 0
 
     def update(self, value: float) -> bool:
-        """Takes the newest value and returns whether the scale dropped."""
+        """Takes the newest value and returns whether the scale dropped.
+
+        A precision or recall of -1 says that there was nothing to find: it counts for nothing.
+        """
+        maximise = self.schedule.mode == "max"
+        if math.isfinite(value) and not is_measured(value, maximise=maximise):
+            return False
         if self._improves(value):
             self.best, self.bad = value, 0
             return False

@@ -18,7 +18,7 @@ from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import METRIC_NAMES
 from unidet.evaluation.run_log import RunMetrics, read_metrics
 from unidet.files.reading import read_text
-from unidet.metrics import smaller_is_better
+from unidet.metrics import is_measured, smaller_is_better
 
 CONFIG_FILE = "config.yaml"
 _ABSENT = ""
@@ -187,7 +187,8 @@ def best_row(
         run: what it has logged.
         name: of the row.
         options: of the row.
-        metric: chooses the best evaluation; the first of equal ones counts.
+        metric: chooses the best evaluation; the first of equal ones counts. A precision of -1,
+            which says that there was nothing to find, is never better than another value.
         maximise: whether more of it is better.
     """
     row = RunRow(name, options)
@@ -196,7 +197,8 @@ def best_row(
         row.last_loss = float(tail[-max(1, len(tail) // 10) :].mean())
     if metric in run.evaluation:
         steps, values = run.evaluation[metric]
-        signed = np.nan_to_num(values if maximise else -values, nan=-np.inf)
+        known = np.array([is_measured(value, maximise=maximise) for value in values], bool)
+        signed = np.where(known, values if maximise else -values, -np.inf)
         best = int(np.argmax(signed))
         row.best_step = int(steps[best])
         row.best_epoch = run.epochs[row.best_step]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import distributed, nn, ops
+from unidet.backends.memory import Releases
 from unidet.errors import UserError, suggestion
 from unidet.evaluation import lvis
 from unidet.evaluation.coco import METRIC_NAMES, evaluate_coco
@@ -293,11 +294,13 @@ def predictions(
     the modes they came in.
     """
     like = next(iter(nn.parameters(model).values()))
+    releases = Releases()
     with evaluation_mode(model):
         for batch in loader:
             with ops.no_grad():
                 outputs = outputs_of(model, batch, like=like)
                 found = model.predict(outputs, batch)
+            releases.used()
             yield batch, found
 
 
