@@ -12,7 +12,7 @@ import numpy as np
 
 import unidet
 from unidet.errors import UserError
-from unidet.files.shown import printable
+from unidet.files.shown import printable, shown
 from unidet.weights_convert import (
     CheckpointError,
     detect_container,
@@ -190,7 +190,7 @@ def parse_checkpoint(
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
             f"Invalid checkpoint {source}. Expected format {FORMAT_VERSION} or older. "
-            f"Received format {version}: a newer unidet wrote it."
+            f"Received format {shown(version)}: a newer unidet wrote it."
         )
     names = metadata.get("class_names") or []
     preprocess, origin = metadata.get("preprocess") or {}, metadata.get("source") or {}
@@ -218,14 +218,20 @@ def check_finite(arrays: Mapping[str, np.ndarray], source: str | Path) -> None:
     Raises:
         UserError: names the first such tensor.
     """
+    found = non_finite(arrays)
+    if found is not None:
+        raise CheckpointError(
+            f"Invalid checkpoint {source}. Expected finite weights. Received {found}. The run that "
+            "wrote it had diverged; allow_non_finite=True or --allow-non-finite lets them through."
+        )
+
+
+def non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The first tensor that holds NaN or infinity, in words; None where all are finite."""
     for name, array in arrays.items():
         if array.dtype.kind not in "fc":
             continue
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
-            raise CheckpointError(
-                f"Invalid checkpoint {source}. Expected finite weights. Received {bad} of "
-                f"{array.size} numbers that are NaN or infinite in {printable(name)}. The run that "
-                "wrote it had diverged; allow_non_finite=True or --allow-non-finite lets them "
-                "through."
-            )
+            return f"{bad} of {array.size} numbers that are NaN or infinite in {printable(name)}"
+    return None

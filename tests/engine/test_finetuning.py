@@ -13,10 +13,12 @@ import pytest
 import toy
 from runs import interrupt, rows, stop_after
 
-from unidet.backends import ops
-from unidet.checkpoint import load_checkpoint
+import unidet
+from unidet.backends import nn, ops
+from unidet.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from unidet.engine import train, trainer
 from unidet.engine.checkpointing import find_state, load_state
+from unidet.engine.setup import load_initial_weights
 from unidet.engine.validation import validation_losses
 from unidet.errors import UserError
 from unidet.structures import Batch, Targets
@@ -275,3 +277,42 @@ def test_the_metric_of_a_plateau_is_looked_at_too(data: Path, tmp_path: Path) ->
     )
     with pytest.raises(UserError, match=r"`schedule\.metric`.*'val_loss_box'"):
         train(config, backend="torch", work_dir=tmp_path / "run", quiet=True)
+
+
+def _weights_of_toy(path: Path, names: tuple[str, ...], value: float) -> Any:
+    model = unidet.create_model(toy.NAME, backend="torch", num_classes=3, class_names=names)
+    arrays = {
+        name: np.full_like(a, value if a.dtype.kind == "f" else 0)
+        for name, a in nn.state_arrays(model).items()
+    }
+    write_checkpoint(path, Checkpoint(arrays, model.config, names), overwrite=True)
+    return model
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "a.safetensors"
+    model = _weights_of_toy(path, ("a", "b", "c"), float("nan"))
+    with pytest.raises(UserError, match=r"finite weights.*NaN or infinite in"):
+        load_initial_weights(model, str(path))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("b", "a", "c"), "its class 0 is 'b', the data's is 'a'"),
+        (("a", "b", "c"), None),
+        (("x", "y", "z"), None),
+    ],
+)
+def test_classes_in_another_order_are_told(
+    names: tuple[str, ...], said: str | None, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "a.safetensors"
+    _weights_of_toy(path, names, 0.5)
+    model = unidet.create_model(
+        toy.NAME, backend="torch", num_classes=3, class_names=("a", "b", "c")
+    )
+    line = load_initial_weights(model, str(path))
+    assert said in line if said else "class" not in line.partition("safetensors")[2], line

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unidet.backends import nn
 from unidet.config import Config, ConfigError, SourceConfig
 from unidet.errors import UserError
+from unidet.files.shown import shown
 
 if TYPE_CHECKING:
     from unidet.data import DetectionDataset, Loader
@@ -236,8 +238,9 @@ def load_initial_weights(model: Any, path: str) -> str:
         One line that says what was taken and what was left out.
 
     Raises:
-        UserError: no such file, an unknown family, or no tensor fits.
+        UserError: no such file, an unknown family, no tensor fits, or one that does is not finite.
     """
+    from unidet.checkpoint import non_finite
     from unidet.weights import load_weights
     from unidet.weights_convert.report import shortened
     from unidet.weights_convert.trees import STATES_BESIDE
@@ -249,11 +252,36 @@ def load_initial_weights(model: Any, path: str) -> str:
             f"Invalid value for `train.weights`. Expected a checkpoint whose tensors fit the "
             f"model. Received {path}, of which none does."
         )
+    taken = {str(row.target) for kind in ("matched", "renamed") for row in report.with_status(kind)}
+    bad = non_finite({k: v for k, v in nn.state_arrays(model).items() if k in taken})
+    if bad is not None:
+        raise UserError(
+            f"Invalid value for `train.weights`. Expected finite weights. Received {path}, with "
+            f"{bad}. The run that wrote it had diverged."
+        )
     # Tensors of another shape stay as they were made: those of other classes above all.
     fresh = [str(row.target) for row in report.with_status("reinitialised") if row.source]
     named = f"; of another shape, so fresh: {shortened(fresh)}" if fresh else ""
+    named += "" if fresh else _other_order(path, getattr(model, "class_names", None) or ())
     choice = "".join(f"; {note}" for note in report.notes if note.startswith(STATES_BESIDE))
     return f"weights from {path}: {report.summary()}{named}{choice}"
+
+
+def _other_order(path: str, names: Sequence[str]) -> str:
+    """A remark where a checkpoint of unidet has some of the data's classes in other places."""
+    from unidet.checkpoint import load_checkpoint
+
+    try:
+        theirs = load_checkpoint(path).class_names
+    except UserError:
+        return ""  # of another origin, which names no classes
+    for index, name in enumerate(theirs):
+        if name in names and list(names).index(name) != index:
+            return (
+                f"; its class {index} is {shown(name)}, the data's is {shown(names[index])}: the "
+                "layers of the classes start from those of other classes"
+            )
+    return ""
 
 
 def build_loader(
