@@ -49,6 +49,18 @@ def framework_imports(tree: ast.AST, package: str) -> Iterator[str]:
             yield f"{line}: imports {name}"
 
 
+def raw_reads(tree: ast.AST) -> Iterator[str]:
+    """Calls that read a text or JSON past :mod:`unidet.files`, whose rules hold for all."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called = ast.unparse(node.func)
+            if (node.func.attr == "read_text" and called != "reading.read_text") or called in (
+                "json.load",
+                "json.loads",
+            ):
+                yield f"{node.lineno}: {called}"
+
+
 def foreign_imports(tree: ast.AST, package: str, allowed: tuple[str, ...]) -> Iterator[str]:
     """Imports of parts of unidet other than those allowed."""
     for line, name in imported_modules(tree, package):

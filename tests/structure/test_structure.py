@@ -60,6 +60,29 @@ def test_frameworks_are_imported_in_their_own_folder_alone() -> None:
     assert violations(neutral, lambda t, p: rules.framework_imports(t, package_of(p))) == []
 
 
+def test_files_of_users_are_read_in_one_place() -> None:
+    """A byte-order mark, a device, deep nesting or 5,000 digits: one reader knows them all."""
+    own = {
+        "unidet/files/reading.py": "the reader",
+        "unidet/checkpoint.py": "a header that its checksum covers",
+        "unidet/config/files.py": "configs that come with the package",
+        "unidet/evaluation/run_log.py": "lines, each of which may be damaged by itself",
+        "unidet/evaluation/compare.py": "text that it has written in the lines above",
+        "unidet/engine/run_lock.py": "any content of a lock is taken over",
+        "unidet/doctor_jittor.py": "of the system",
+        "unidet/cli/reporting.py": "of the system",
+        "unidet/cli/recipe.py": "a report that this command has written",
+        "weights_convert/writers.py": "a header that the library has just written",
+        "weights_convert/checksums.py": "a header that its checksum covers",
+    }
+    found = violations(files("unidet", "weights_convert"), lambda t, p: rules.raw_reads(t))
+    places = {problem.partition(":")[0] for problem in found}
+    assert places - own.keys() == set(), found
+    assert own.keys() - places == {"unidet/files/reading.py"} - places, (
+        "an exception is out of date"
+    )
+
+
 def test_imports_point_one_way() -> None:
     allowed = {
         "backends": ("unidet.backends",),

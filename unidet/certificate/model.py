@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.files.numbers import is_id
+from unidet.files.reading import read_json
+from unidet.files.shown import shown
 from unidet.outputs import make_parent
 from unidet.weights_convert.atomic import atomic_path
 
@@ -280,21 +283,30 @@ def read_certificate(path: str | Path) -> Certificate:
     """Reads a certificate; its verdict is worked out anew from the numbers.
 
     Raises:
-        UserError: no certificate, or one of a later format.
+        UserError: no certificate, a damaged one, or one of a later format.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"Cannot read certificate {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"Invalid certificate {path}. Expected JSON. Received: {error}.") from error
+    content = read_json(path, "Certificate")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"Invalid certificate {path}. Expected a file of `unidet parity`.")
-    if content["format_version"] > FORMAT_VERSION:
+    version = content.get("format_version")
+    if not is_id(version) or version > FORMAT_VERSION:
         raise UserError(
             f"Invalid certificate {path}. Expected format version {FORMAT_VERSION} or below. "
-            f"Received {content['format_version']}."
+            f"Received {shown(version)}."
         )
+    try:
+        certificate = _certificate(content)
+        certificate.failures()
+    # Values of wrong types fail wherever they are first used.
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"Invalid certificate {path}. It is damaged or was changed "
+            f"({type(error).__name__}: {shown(str(error))})."
+        ) from error
+    return certificate
+
+
+def _certificate(content: dict[str, Any]) -> Certificate:
     kinds: dict[str, Any] = {
         "weights": WeightRecord,
         "layers": TensorDifference,

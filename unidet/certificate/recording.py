@@ -12,10 +12,25 @@ from typing import Any
 import numpy as np
 
 from unidet.errors import UserError
+from unidet.files.arrays import read_record
+from unidet.files.numbers import is_id
+from unidet.files.reading import decode, parse_json
+from unidet.files.shown import shown
 from unidet.weights_convert.atomic import atomic_path
 
 _META = "unidet-recording.json"
 FORMAT_VERSION = 1
+#: What is kept beside the arrays, with its types.
+_FACTS: dict[str, type | tuple[type, ...]] = {
+    "order": list,
+    "batch": dict,
+    "model": (dict, type(None)),
+    "backend": str,
+    "versions": dict,
+    "weights": dict,
+    "gradients": bool,
+    "gradient_norms": dict,
+}
 
 
 def write_recording(path: str | Path, meta: dict[str, Any]) -> Any:
@@ -75,17 +90,34 @@ class Recording:
         Raises:
             UserError: missing, damaged, or another kind of file.
         """
+        self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
-            self.meta: dict[str, Any] = json.loads(self._zip.read(_META))
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise UserError(
-                f"Invalid recording {path}. Expected a file of `unidet parity --record`. "
-                f"Received: {error}."
+            content = self._zip.read(_META)
+        # The parsers of zip and deflate raise errors of a dozen kinds.
+        except Exception as error:
+            raise self._invalid(
+                f"Expected a file of `unidet parity --record`. Received: {error}."
             ) from error
+        self.meta: dict[str, Any] = parse_json(
+            decode(content, path, "Recording"), path, "Recording"
+        )
+        if not isinstance(self.meta, dict) or not is_id(self.meta.get("format_version")):
+            raise self._invalid("Its facts are damaged.")
         if self.meta["format_version"] > FORMAT_VERSION:
-            raise UserError(f"Invalid recording {path}. A newer unidet wrote it.")
-        self._index = {(kind, name): i for i, (kind, name) in enumerate(self.meta["order"])}
+            raise self._invalid("A newer unidet wrote it.")
+        for key, kind in _FACTS.items():
+            if not isinstance(self.meta.get(key), kind):
+                raise self._invalid(f"Its `{key}` is damaged: {shown(self.meta.get(key))}.")
+        order = self.meta["order"]
+        if not all(
+            isinstance(pair, list) and list(map(type, pair)) == [str, str] for pair in order
+        ):
+            raise self._invalid("Its `order` is damaged.")
+        self._index = {(kind, name): i for i, (kind, name) in enumerate(order)}
+
+    def _invalid(self, why: str) -> UserError:
+        return UserError(f"Invalid recording {self._path}. {why}")
 
     def __enter__(self) -> Recording:
         return self
@@ -94,12 +126,19 @@ class Recording:
         self._zip.close()
 
     def get(self, kind: str, name: str) -> np.ndarray | None:
-        """One array, or None where the first side had none of this name."""
+        """One array, or None where the first side had none of this name.
+
+        Raises:
+            UserError: it is damaged.
+        """
         index = self._index.get((kind, name))
         if index is None:
             return None
-        with self._zip.open(f"{index}.npy") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+        try:
+            return read_record(self._zip, f"{index}.npy")
+        # The parsers of zip, deflate and NumPy raise errors of a dozen kinds.
+        except Exception as error:
+            raise self._invalid(f"The {kind} {name} cannot be read: {error}.") from error
 
     def names(self, kind: str) -> Iterator[str]:
         """Names of a kind in the order in which they were written."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
 from unidet.errors import UserError
 from unidet.export.packages import runtime_package
+from unidet.files.reading import parse_json
 from unidet.structures import Detections
 
 if TYPE_CHECKING:
@@ -218,13 +218,15 @@ def _metadata(entries: dict[str, str], place: str) -> dict[str, Any]:
             "Received one without unidet's metadata."
         )
     try:
-        metadata = json.loads(entries["unidet"])
-        version = int(metadata["format_version"])
-        whole = {"model", "class_names", "preprocess"} <= metadata.keys()
-    except (ValueError, TypeError, KeyError, AttributeError):
-        version, whole = 0, False
-    if not whole:
+        metadata = parse_json(entries["unidet"], place, "Metadata")
+    except UserError as error:
+        raise UserError(f"Invalid model {place}. {error}.") from None
+    kinds = {"format_version": int, "model": dict, "class_names": list, "preprocess": dict}
+    if not isinstance(metadata, dict) or any(
+        not isinstance(metadata.get(key), kind) for key, kind in kinds.items()
+    ):
         raise UserError(f"Invalid model {place}. Its metadata is damaged.")
+    version = metadata["format_version"]
     if version > FORMAT_VERSION:
         raise UserError(
             f"Invalid model {place}. Expected format {FORMAT_VERSION} or older. "

@@ -79,13 +79,22 @@ def _arrays(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
         name = entry.filename[: -len(".npy")]
         if name in arrays:
             raise ValueError(f"two records have the name {title}")
-        with archive.open(entry) as stream:
-            content = stream.read()
         try:
-            arrays[name] = _array(io.BytesIO(content), len(content))
+            arrays[name] = read_record(archive, entry)
         except Exception as error:
             raise ValueError(f"the record {title}: {_reason(error)}") from None
     return arrays
+
+
+def read_record(archive: zipfile.ZipFile, entry: zipfile.ZipInfo | str) -> np.ndarray:
+    """One array of an open archive, such as of a recording.
+
+    Raises:
+        Exception: of any kind that the parsers of zip, deflate and NumPy raise; it is damaged.
+    """
+    with archive.open(entry) as stream:
+        content = stream.read()
+    return _array(io.BytesIO(content), len(content))
 
 
 def _array(stream: BinaryIO, size: int) -> np.ndarray:
