@@ -222,7 +222,8 @@ def check_finite(arrays: Mapping[str, np.ndarray], source: str | Path) -> None:
     if found is not None:
         raise CheckpointError(
             f"Invalid checkpoint {source}. Expected finite weights. Received {found}. The run that "
-            "wrote it had diverged; allow_non_finite=True or --allow-non-finite lets them through."
+            "wrote it had diverged; allow_non_finite=True of Detector, or --allow-non-finite of "
+            "predict, eval, proposals and export, lets them through."
         )
 
 

@@ -34,7 +34,7 @@ def make(root: Path, files: dict[str, str], split: str = "train") -> Path:
     return root
 
 
-def item(name: str, *box: Any, difficult: int = 0) -> str:
+def item(name: str, *box: Any, difficult: int | str = 0) -> str:
     return OBJECT.format(name=name, box=box, difficult=difficult)
 
 
@@ -93,6 +93,40 @@ def test_entities_are_refused_in_every_disguise(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"a\.xml"):
             load_voc(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("utf-8", None), ("utf-8-sig", None), ("utf-8", "UTF-8"), ("latin-1", "ISO-8859-1"),
+        ("utf-16", "UTF-16"), ("utf-16", None),
+    ],
+)  # fmt: skip
+def test_encodings(encoding: str, declared: str | None, tmp_path: Path) -> None:
+    make(tmp_path, {"a": item("cat", 1, 1, 5, 5)})
+    head = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    text = f"{head}<annotation>{item('naïve', 1, 1, 5, 5)}</annotation>"
+    (tmp_path / "Annotations/a.xml").write_bytes(text.encode(encoding))
+    assert load_voc(tmp_path, "train").class_names == ("naïve",)
+
+
+@pytest.mark.parametrize(
+    ("text", "ignored"),
+    [("0", False), ("1", True), ("true", True), (" False ", False), ("", False)],
+)
+def test_difficult(text: str, ignored: bool, tmp_path: Path) -> None:
+    make(tmp_path, {"a": item("cat", 1, 1, 5, 5, difficult=text)})
+    assert load_voc(tmp_path, "train").annotations[0].ignore.tolist() == [ignored]
+    (tmp_path / "Annotations/a.xml").write_text(
+        f"<annotation>{item('cat', 1, 1, 5, 5, difficult='2')}</annotation>"
+    )
+    with pytest.raises(UserError, match=r"a\.xml.*<difficult> is neither 0 nor 1: '2'"):
+        load_voc(tmp_path, "train")
+
+
+def test_deep_nesting(tmp_path: Path) -> None:
+    make(tmp_path, {"a": "<annotation>" + "<b>" * 100_000 + "</b>" * 100_000 + "</annotation>"})
+    assert load_voc(tmp_path, "train").num_boxes == 0
 
 
 def test_wrong_split_is_answered_with_a_suggestion(tmp_path: Path) -> None:

@@ -255,3 +255,11 @@ def test_weights_that_are_not_finite_are_refused(
     assert main([*words, "--no-pictures"]) == 2
     assert "backbone.conv1.weight" in capfd.readouterr().err
     assert not (tmp_path / "o").exists()
+    out = tmp_path / "p.npz"
+    data = ["--images", str(tmp_path), "--out", str(out)]
+    (tmp_path / "a.json").write_text(
+        '{"images": [{"id": 1, "file_name": "photo.png"}], "annotations": [], "categories": []}'
+    )
+    proposals = ["proposals", str(path), "--data", str(tmp_path / "a.json"), *data]
+    assert main([*proposals, "--backend", "torch"]) == 2
+    assert "--allow-non-finite of predict" in capfd.readouterr().err

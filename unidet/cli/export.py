@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from unidet.cli.options import add_non_finite
 from unidet.cli.vocabulary import add_vocabulary_options
 
 _DESCRIPTION = """\
@@ -43,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "they agree",
     )
     add_vocabulary_options(parser)
+    add_non_finite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     onnx_package()
     if photos:
         runtime_package()
-    detector = Detector(args.checkpoint, backend="torch")
+    detector = Detector(args.checkpoint, backend="torch", allow_non_finite=args.allow_non_finite)
     set_classes(args, detector)
     content = onnx_bytes(detector, opset=args.opset)
     if photos:

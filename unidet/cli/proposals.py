@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from unidet.cli.options import add_framework, add_loading, tell_left_out
+from unidet.cli.options import add_framework, add_loading, add_non_finite, tell_left_out
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,6 +58,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_framework(parser)
     add_loading(parser)
+    add_non_finite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +79,12 @@ def run(args: argparse.Namespace) -> int:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
     if args.on_bad == "error":
         dataset.check_files()
-    detector = Detector(args.checkpoint, backend=args.backend, device=args.device)
+    detector = Detector(
+        args.checkpoint,
+        backend=args.backend,
+        device=args.device,
+        allow_non_finite=args.allow_non_finite,
+    )
     stage = choose_stage(detector.model, args.stage)
     preprocess = detector.preprocess
     if args.statistics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from unidet.errors import UserError
 from unidet.files.numbers import is_id, is_number
 from unidet.files.reading import read_bytes
+
+logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -81,8 +84,8 @@ def _is_value(value: Any) -> bool:
 def read_metrics(run: str | Path) -> RunMetrics:
     """Reads the log of a run.
 
-    Lines that cannot be read are passed over; ``damaged`` holds their numbers. Where a resumed run
-    has logged a step twice, the later row counts.
+    Lines that cannot be read are passed over with a warning; ``damaged`` holds their numbers.
+    Where a resumed run has logged a step twice, the later row counts.
 
     Args:
         run: the run's folder, or its ``metrics.jsonl``.
@@ -102,6 +105,11 @@ def read_metrics(run: str | Path) -> RunMetrics:
             f"Cannot read {path}. Expected lines that are objects with a step. Line {damaged[0]} "
             "is none, nor is any other."
         )
+    if damaged:
+        logger.warning(
+            "%s: %d lines cannot be read and are left out, the first is line %d",
+            path, len(damaged), damaged[0],
+        )  # fmt: skip
     train: dict[str, dict[int, float]] = {}
     evaluation: dict[str, dict[int, float]] = {}
     metrics = RunMetrics(path.parent.resolve().name, damaged=damaged)
