@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from unidet.backends.names import suggestion
+from unidet.files.shown import cut
 
 __all__ = ["RunFailedError", "UserError", "suggestion"]
 
 
+#: Characters of the longest message.
+LONGEST_MESSAGE = 3800
+
+
 class UserError(ValueError):
-    """Bad input: one line that names the culprit, what was expected and what was received."""
+    """Bad input: one line that names the culprit, what was expected and what was received.
+
+    Names in a file may be of any length; a message that repeats one is cut in the middle.
+    """
+
+    def __str__(self) -> str:
+        return cut(super().__str__(), LONGEST_MESSAGE)
 
 
 class RunFailedError(RuntimeError):

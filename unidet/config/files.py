@@ -74,8 +74,11 @@ def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Conf
 
 def from_mapping(values: Any, origin: str = "the config", overrides: Iterable[str] = ()) -> Config:
     """As :func:`load_config`, for values that are already read."""
-    config = build(Config, values, origin)
-    values = copy.deepcopy(values)
+    try:
+        config = build(Config, values, origin)
+        values = copy.deepcopy(values)
+    except RecursionError:
+        raise ConfigError(f"Invalid values of {origin}. They are nested too deep.") from None
     for override in overrides:
         source = f"--set {cut(override, 200)}"
         apply_override(values, override, source)

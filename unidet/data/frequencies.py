@@ -53,10 +53,10 @@ def read_frequencies(path: str | Path, dataset: DetectionDataset) -> np.ndarray:
     for number, name in zip(dataset.category_ids, dataset.class_names):
         entry = table.get(number)
         if entry is None or entry["name"] != name:
-            what = "no such id" if entry is None else repr(entry["name"])
+            what = "no such id" if entry is None else shown(entry["name"])
             raise UserError(
                 f"Invalid frequencies {path}. Expected the categories of {dataset.name}. Received "
-                f"those of another data set: category {number} ({name!r}) is {what} there."
+                f"those of another data set: category {number} ({shown(name)}) is {what} there."
             )
         counts.append(entry["image_count"])
     return np.array(counts, np.int64)

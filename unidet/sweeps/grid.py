@@ -25,6 +25,8 @@ Grid = dict[str, list[Any]]
 BASE = "base"
 _ARGUMENTS = "model.arguments"
 _SEED = "train.seed"
+#: Characters of a value in the name of a folder; the system takes 255 in all.
+_LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -185,4 +187,5 @@ def _shown(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """A value as part of the name of a folder."""
-    return re.sub(r"[^\w.+-]+", "-", _shown(value)).strip("-") or "none"
+    text = re.sub(r"[^\w.+-]+", "-", cut(_shown(value), 1000)).strip("-") or "none"
+    return text if len(text) <= _LONGEST else text[:_LONGEST]
