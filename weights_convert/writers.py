@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,14 @@ def write_safetensors(
     # Serialised first and written by Python, because the library hides the system's error number.
     text = without_checksums({"format": "pt", **(metadata or {})})
     content = _in_order(save(whole, metadata=sealed(whole, text) if "unidet" in text else text))
-    with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "xb") as file:
-        for part in content:
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        write_parts(temporary, content)
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Writes a new file without joining its parts in memory."""
+    with open(path, "xb") as file:
+        for part in parts:
             file.write(part)
 
 

@@ -52,7 +52,7 @@ def test_native_checkpoints_keep_everything(tmp_path: Path) -> None:
     [
         ({}, "without unidet's metadata"),
         ({"format_version": FORMAT_VERSION + 1, "model": {"name": "x"}}, "newer unidet"),
-        ({"format_version": "x", "model": {"name": "x"}}, "format x"),
+        ({"format_version": "x", "model": {"name": "x"}}, "format 'x'"),
         ({"format_version": 1, "model": "x"}, "damaged"),
         ({"format_version": 1, "model": {"name": 3}}, "damaged"),
         ({"format_version": 1, "model": {"name": "x"}, "class_names": [1]}, "damaged"),

@@ -16,6 +16,7 @@ from unidet.checkpoint import load_checkpoint
 from unidet.engine import train
 from unidet.engine.checkpointing import find_state, load_state
 from unidet.errors import RunFailedError
+from unidet.weights_convert import writers
 
 TOY = Path(toy.__file__)
 
@@ -65,25 +66,25 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(
 ) -> None:
     pytest.importorskip("torch")
     work = tmp_path / "run"
-    original, calls = Path.write_bytes, 0
+    original, calls = writers.write_parts, 0
 
-    def full(self: Path, content: bytes) -> int:
+    def full(path: Path, parts: Any) -> None:
         nonlocal calls
-        if "optimizer.safetensors" in self.name:
+        if "optimizer.safetensors" in path.name:
             calls += 1
             if calls == 2:
-                original(self, content[: len(content) // 2])
+                original(path, list(parts)[:1])
                 raise OSError(errno.ENOSPC, "No space left on device")
-        return original(self, content)
+        original(path, parts)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(writers, "write_parts", full)
     with pytest.raises(RunFailedError, match="No space left on device"):
         train(toy.config(data), backend="torch", work_dir=work, quiet=True)
     assert load_state(find_state(work)).progress.step == 4
     assert not list(work.rglob("*.tmp"))
     assert len(list((work / "state").iterdir())) == 2
     assert load_checkpoint(work / "last.safetensors").source["step"] == 4
-    monkeypatch.setattr(Path, "write_bytes", original)
+    monkeypatch.setattr(writers, "write_parts", original)
     result = train(toy.config(data), backend="torch", work_dir=work, resume=True, quiet=True)
     assert result.steps == 12
 
