@@ -22,7 +22,7 @@ EXTRAS_.venv := demo,dev
 EXTRAS_.venv-torch := torch,dev
 EXTRAS_.venv-jittor := jittor,dev
 EXTRAS_.venv-newest := torch,dev
-INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/csrc/*)
+INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/kernels/csrc/*)
 
 RUN := .venv/bin/python
 
@@ -57,7 +57,7 @@ bench: .venv/.installed ## Measures side by side and writes benchmarks/RESULTS.m
 	$(RUN) benchmarks/results.py
 
 clean: ## Removes environments, builds and caches (not runs/).
-	rm -rf .venv .venv-torch .venv-jittor .venv-newest build dist *.egg-info backends/_kernels*
+	rm -rf .venv .venv-torch .venv-jittor .venv-newest build dist *.egg-info backends/kernels/_kernels*
 	rm -rf .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -50,15 +50,15 @@ def packages() -> list[str]:
     return found
 
 
-sources = sorted(str(path) for path in Path("backends/csrc").glob("*.cpp"))
-headers = sorted(str(path) for path in Path("backends/csrc").glob("*.h"))
+sources = sorted(str(path) for path in Path("backends/kernels/csrc").glob("*.cpp"))
+headers = sorted(str(path) for path in Path("backends/kernels/csrc").glob("*.h"))
 
 setup(
     packages=packages(),
     package_dir=FOLDERS,
     ext_modules=[
         Extension(
-            "unidet.backends._kernels",
+            "unidet.backends.kernels._kernels",
             sources=sources,
             depends=headers,
             extra_compile_args=[*FLAGS, "-fopenmp"],

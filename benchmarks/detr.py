@@ -20,7 +20,7 @@ from sides import Step, by_hand, measure, neutral, report, targets
 from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
 import unidet
-from unidet.models.boxes import to_centres
+from unidet.models.boxes.geometry import to_centres
 from unidet.structures import Targets
 
 PEER = "transformers"

@@ -21,8 +21,8 @@ from sides import Step, measure, report, targets, torch_step, unidet_step
 
 import unidet
 from unidet.backends import nn
-from unidet.models.boxes import to_centres
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
+from unidet.models.boxes.geometry import to_centres
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
 

@@ -22,7 +22,7 @@ from unidet.backends import ops, optim
 from unidet.engine.stepper import Stepper
 from unidet.export import OnnxDetector
 from unidet.export.write import onnx_bytes
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch, Targets
 
 HEIGHT, WIDTH = 320, 416

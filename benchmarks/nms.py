@@ -82,8 +82,8 @@ def main() -> None:
     if not kernels.available():
         parser.error("the compiled kernel library is not installed; see `unidet doctor`")
     composite = None
-    if importlib.util.find_spec("unidet.backends.composite") is not None:
-        from unidet.backends import composite
+    if importlib.util.find_spec("unidet.backends.kernels.composite") is not None:
+        from unidet.backends.kernels import composite
     rng = np.random.default_rng(0)
     print(f"IoU {IOU_THRESHOLD}, medians of {arguments.rounds} rounds, ratio to the kernel")
     for make in (clustered, spread):

@@ -19,9 +19,9 @@ from heap import as_alone
 
 import unidet
 from unidet.backends import kernels, ops, optim, random
-from unidet.models.calibration import open_scores
-from unidet.models.calling import outputs_of
-from unidet.models.open_vocabulary import OpenVocabulary
+from unidet.models.base import outputs_of
+from unidet.models.unidetector.calibration import open_scores
+from unidet.models.unidetector.open_vocabulary import OpenVocabulary
 from unidet.structures import Batch, Targets
 
 CLASSES = (80, 1203, 13000)

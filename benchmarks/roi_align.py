@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from heap import as_alone
 
-from unidet.backends import composite_roi, kernels_roi, ops, registry
+from unidet.backends import ops, registry
+from unidet.backends.kernels import composite_roi
+from unidet.backends.kernels import roi_align as roi_kernels
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def tables(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     boxes, images = regions(case)
     height, width = case.maps[2:]
     size = (case.size, case.size)
-    options = kernels_roi.options_of(size, (case.scale,), case.sampling_ratio, True)
+    options = roi_kernels.options_of(size, (case.scale,), case.sampling_ratio, True)
     rows, weights, counts = [], [], []
     for box, image in zip(boxes, images):
         found, share = composite_roi.taps(box, height, width, options, case.scale)

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from unidet.doctor_jittor import cache_folder, read_cache
+from unidet.doctor.jittor import cache_folder, read_cache
 
 RECIPE = "retinanet_r18_bccd"
 CLASSES = "model.arguments.num_classes=3"

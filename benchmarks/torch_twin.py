@@ -1,6 +1,6 @@
 """RetinaNet written by hand in plain torch: what the neutral layer is measured against.
 
-Same layers, names and arithmetic as :class:`unidet.models.retinanet.RetinaNet`, no `unidet` code.
+Same layers, names and arithmetic as ``unidet.models.retinanet.RetinaNet``, no `unidet` code.
 """
 
 from __future__ import annotations

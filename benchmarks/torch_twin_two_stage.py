@@ -1,6 +1,6 @@
 """Faster R-CNN written by hand in plain torch: what the neutral layer is measured against.
 
-Same layers, names and arithmetic as :class:`unidet.models.faster_rcnn.FasterRCNN` in its default
+Same layers, names and arithmetic as ``unidet.models.faster_rcnn.FasterRCNN`` in its default
 form with two samples along a side of a bin. RoIAlign and NMS are torchvision's where it is
 installed; elsewhere RoIAlign is an embedding bag, the fastest form in plain torch (3 to 14 times
 as fast as torchvision's on a CPU), and NMS walks down a matrix of overlaps. Matching and sampling

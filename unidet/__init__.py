@@ -18,16 +18,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unidet.certificate.certify import certify as certify
+    from unidet.checkpoints.load import load_weights as load_weights
     from unidet.detector import Detector as Detector
     from unidet.evaluation import evaluate_model as evaluate_model
     from unidet.export import OnnxDetector as OnnxDetector
     from unidet.export import export_onnx as export_onnx
     from unidet.models import create_model as create_model
-    from unidet.parity import certify as certify
     from unidet.structures import Batch as Batch
     from unidet.structures import Detections as Detections
     from unidet.structures import Targets as Targets
-    from unidet.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -37,11 +37,11 @@ _EXPORTS = {
     "Detector": "unidet.detector",
     "OnnxDetector": "unidet.export",
     "Targets": "unidet.structures",
-    "certify": "unidet.parity",
+    "certify": "unidet.certificate.certify",
     "create_model": "unidet.models",
     "evaluate_model": "unidet.evaluation",
     "export_onnx": "unidet.export",
-    "load_weights": "unidet.weights",
+    "load_weights": "unidet.checkpoints.load",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

@@ -11,12 +11,12 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.backends.memory import Releases
 from unidet.backends.registry import backend_of
-from unidet.checkpoint import Checkpoint, check_finite, load_checkpoint, write_checkpoint
+from unidet.checkpoints.native import Checkpoint, check_finite, load_checkpoint, write_checkpoint
 from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
 from unidet.errors import UserError
 from unidet.models import create_from, model_spec
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch, Detections
 from unidet.visualization.draw import read_image
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from .atomic import atomic_path
+from unidet.files.atomic import atomic_path
+
 from .checksums import sealed, without_checksums
 from .containers.pickles import METADATA_MARK, TRAILER
 from .containers.torch_zip import METADATA_RECORD

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import distributed, sharing
 from unidet.backends.jittor import jt
 from unidet.backends.jittor import ops_reductions as reductions
 from unidet.backends.jittor.module import as_var
 from unidet.backends.jittor.sums import SUMS_HEADER
+from unidet.backends.parallel import batch_split, ranks
 
 #: Attribute of a tensor that holds what makes its rectified self.
 RECIPE = "unidet_rectified"
@@ -203,8 +203,8 @@ def batch_norm_synchronised(
     Returns:
         Also how many values a channel has.
     """
-    counts = sharing.weight()
-    count = int(distributed.world().add(x.shape[0] * x.shape[2] * x.shape[3] * counts))
+    counts = batch_split.weight()
+    count = int(ranks.world().add(x.shape[0] * x.shape[2] * x.shape[3] * counts))
     # As data, or each size of picture would compile kernels of its own.
     factors = as_var(np.array([counts, counts / count, 1 / count], np.float32))
     factors.stop_grad()

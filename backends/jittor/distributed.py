@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends.distributed import Losses
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.module import as_var
+from unidet.backends.parallel.ranks import Losses
 
 
 def start(rank: int, size: int, device: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import distributed
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.batch_norm import (
     batch_norm_inference,
@@ -19,6 +18,7 @@ from unidet.backends.jittor.batch_norm import (
 from unidet.backends.jittor.conv import conv2d
 from unidet.backends.jittor.module import JittorModule, as_var, parameter
 from unidet.backends.jittor.pooling import max_pool2d
+from unidet.backends.parallel import ranks
 from unidet.backends.registry import implementation
 
 
@@ -132,7 +132,7 @@ class _BatchNorm2d(JittorModule):
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.eps
             )
         count = x.shape[0] * x.shape[2] * x.shape[3]
-        if self.synchronised and self.training and distributed.world().size > 1:
+        if self.synchronised and self.training and ranks.world().size > 1:
             result, mean, variance, count = batch_norm_synchronised(
                 x, self.weight, self.bias, self.eps
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import composite, kernels
+from unidet.backends import kernels
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.batch_norm import affine, batch_norm_inference
 from unidet.backends.jittor.conv import conv2d as _conv2d
@@ -15,6 +15,7 @@ from unidet.backends.jittor.host import constant, dtype_of, var_of
 from unidet.backends.jittor.ops_reductions import mean, softmax
 from unidet.backends.jittor.pooling import max_pool2d as _max_pool2d
 from unidet.backends.jittor.resample import bilinear_taps, nearest_taps, resample, window_taps
+from unidet.backends.kernels import composite
 
 Var = Any
 Pair = int | tuple[int, int]

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import distributed
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.module import as_var
 from unidet.backends.optim import STATE, Group, Optimizer
+from unidet.backends.parallel import ranks
 
 
 class JittorOptimizer(Optimizer):
@@ -45,7 +45,7 @@ class JittorOptimizer(Optimizer):
         jt.sync_all()
 
     def average_gradients(self) -> None:
-        world = distributed.world()
+        world = ranks.world()
         if world.size == 1:
             return
         names = [name for name, p in self.parameters.items() if not p.is_stop_grad()]

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import composite_roi, kernels, kernels_roi
+from unidet.backends import kernels
 from unidet.backends.jittor import jt, roi_align_cuda
 from unidet.backends.jittor.host import dtype_of, var_of
+from unidet.backends.kernels import composite_roi
+from unidet.backends.kernels import roi_align as roi_kernels
 
 Var = Any
 
@@ -30,7 +32,7 @@ def roi_align(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> Var:
-    options = kernels_roi.options_of(size, (scale,), sampling_ratio, aligned)
+    options = roi_kernels.options_of(size, (scale,), sampling_ratio, aligned)
     return _roi_align([features], boxes, indices, None, options)
 
 
@@ -45,7 +47,7 @@ def roi_align_levels(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> Var:
-    options = kernels_roi.options_of(size, scales, sampling_ratio, aligned)
+    options = roi_kernels.options_of(size, scales, sampling_ratio, aligned)
     return _roi_align(list(features), boxes, indices, levels, options)
 
 
@@ -54,9 +56,9 @@ def _roi_align(
     boxes: Var | np.ndarray,
     indices: Var | np.ndarray,
     levels: Var | np.ndarray | None,
-    options: kernels_roi.Options,
+    options: roi_kernels.Options,
 ) -> Var:
-    kernels_roi.check_shapes(features, boxes, indices, levels, options.scales)
+    roi_kernels.check_shapes(features, boxes, indices, levels, options.scales)
     regions = [v.numpy() if isinstance(v, jt.Var) else v for v in (boxes, indices, levels)]
     kind = dtype_of(features[0])
     cuda = bool(jt.flags.use_cuda)
@@ -65,7 +67,7 @@ def _roi_align(
         return composite_roi.roi_align_levels(features, *regions, options)
     wide = kind if kind in ("float32", "float64") else "float32"
     images, channels = features[0].shape[:2]
-    boxes, indices, levels = kernels_roi.host_regions(*regions, images, len(features), wide)
+    boxes, indices, levels = roi_kernels.host_regions(*regions, images, len(features), wide)
     if 0 in (len(boxes), channels):
         return jt.zeros([len(boxes), channels, *options.size], kind)
     if levels is None:
@@ -80,7 +82,7 @@ class _Plan:
     """What forward and backward share."""
 
     def __init__(
-        self, regions: list[Var], options: kernels_roi.Options, dtype: str, cuda: bool
+        self, regions: list[Var], options: roi_kernels.Options, dtype: str, cuda: bool
     ) -> None:
         self.regions, self.options, self.dtype, self.cuda = regions, options, dtype, cuda
 
@@ -97,7 +99,7 @@ class _Plan:
         if self.cuda:
             source = roi_align_cuda.SOURCES[name](maps)
             return {"cuda_header": roi_align_cuda.HEADER, "cuda_src": source, "data": _real(data)}
-        function = kernels_roi.function(name, self.dtype)
+        function = roi_kernels.function(name, self.dtype)
         # A double holds an address of up to 53 bits exactly; user space has fewer.
         data["address"] = ctypes.cast(function, ctypes.c_void_p).value
         data["threads"] = kernels.max_threads()

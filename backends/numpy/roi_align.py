@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unidet.backends import kernels_roi
+from unidet.backends.kernels import roi_align as roi_kernels
 
 
 def roi_align(
@@ -37,10 +37,10 @@ def roi_align_levels(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> np.ndarray:
-    options = kernels_roi.options_of(size, scales, sampling_ratio, aligned)
-    kernels_roi.check_shapes(features, boxes, indices, levels, scales)
+    options = roi_kernels.options_of(size, scales, sampling_ratio, aligned)
+    roi_kernels.check_shapes(features, boxes, indices, levels, scales)
     dtype = features[0].dtype
-    kernels_roi.host_regions(boxes, indices, levels, len(features[0]), len(features), dtype.name)
+    roi_kernels.host_regions(boxes, indices, levels, len(features[0]), len(features), dtype.name)
     out = np.zeros((len(boxes), features[0].shape[1], *options.size), dtype)
     for i, box in enumerate(boxes.astype(dtype)):
         scale = dtype.type(options.scales[levels[i]])
@@ -48,7 +48,7 @@ def roi_align_levels(
     return out
 
 
-def _one(image: np.ndarray, box: np.ndarray, options: kernels_roi.Options) -> np.ndarray:
+def _one(image: np.ndarray, box: np.ndarray, options: roi_kernels.Options) -> np.ndarray:
     """``(C, rows, columns)`` of one box in pixels of the map ``(C, H, W)``."""
     offset = box.dtype.type(0.5 if options.aligned else 0)
     x1, y1, x2, y2 = box - offset
@@ -61,7 +61,7 @@ def _one(image: np.ndarray, box: np.ndarray, options: kernels_roi.Options) -> np
 
 
 def _samples(
-    low: np.floating, high: np.floating, cells: int, options: kernels_roi.Options
+    low: np.floating, high: np.floating, cells: int, options: roi_kernels.Options
 ) -> np.ndarray:
     """``(cells, samples)`` positions along one axis."""
     real = type(low)

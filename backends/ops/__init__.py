@@ -2,7 +2,7 @@
 
 The implementation is chosen by the type of the first tensor argument. Creation functions take
 ``like=`` (a tensor whose backend and device are copied) or ``backend=``. No operation writes to its
-arguments. :mod:`unidet.backends.spec` says of each what it promises; the tests hold it to that.
+arguments. :mod:`tests.ops.spec` says of each what it promises; the tests hold it to that.
 """
 
 from unidet.backends.ops._dispatch import Tensor

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from unidet.backends.distributed import Losses, RanksLostError
+from unidet.backends.parallel.ranks import Losses, RanksLostError
 
 
 def start(rank: int, size: int, device: str) -> None:
@@ -128,7 +128,7 @@ class _Whole(torch.nn.Module):
 def averaging(
     model: torch.nn.Module, losses: Losses
 ) -> tuple[Losses, Callable[[], AbstractContextManager[Any]]]:
-    """See :func:`unidet.backends.distributed.averaging`."""
+    """See :func:`unidet.backends.parallel.ranks.averaging`."""
     # Which parameters a step reaches depends on what is in its images. Buffers are ours to share.
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unidet.backends import distributed, sharing
+from unidet.backends.parallel import batch_split, ranks
 from unidet.backends.torch import ops_network, precision
 from unidet.backends.torch.distributed import batch_statistics
 
@@ -89,13 +89,13 @@ class _BatchNorm(_Torch):
     synchronised = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not (self.synchronised and self.training and distributed.world().size > 1):  # type: ignore[attr-defined]
+        if not (self.synchronised and self.training and ranks.world().size > 1):  # type: ignore[attr-defined]
             return super().forward(x)  # type: ignore[misc]
         with torch.autocast(x.device.type, enabled=False):
             return self._over_ranks(x.float()).to(x.dtype)
 
     def _over_ranks(self, x: torch.Tensor) -> torch.Tensor:
-        mean, variance, count = batch_statistics(x, sharing.weight())
+        mean, variance, count = batch_statistics(x, batch_split.weight())
         if self.running_mean is not None:  # type: ignore[has-type]
             self._track(mean.detach(), (variance * count / (count - 1)).detach())
         scale = torch.rsqrt(variance + self.eps)  # type: ignore[attr-defined]

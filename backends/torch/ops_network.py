@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unidet.backends import composite
+from unidet.backends.kernels import composite
 from unidet.backends.torch import kernels
 
 Pair = int | tuple[int, int]

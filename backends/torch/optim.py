@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from unidet.backends import distributed
 from unidet.backends.optim import STATE, Group, Optimizer
+from unidet.backends.parallel import ranks
 from unidet.backends.torch.distributed import failures_named
 from unidet.backends.torch.nn import to_array
 
@@ -34,7 +34,7 @@ class TorchOptimizer(Optimizer):
     def backward(self, loss: torch.Tensor) -> None:
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
-        if distributed.world().size == 1:
+        if ranks.world().size == 1:
             loss.backward()
             return
         with failures_named():

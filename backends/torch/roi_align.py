@@ -1,8 +1,9 @@
 """RoIAlign as PyTorch operators with a gradient: ``unidet::roi_align`` and its backward.
 
-On the CPU they call :mod:`unidet.backends.kernels_roi` on the tensors' own memory: a channels-last
-map gives channels-last cells, and no map is copied for its layout. On CUDA torchvision's kernel is
-used where torchvision is installed; else, and without the compiled library, the composite form.
+On the CPU they call :mod:`unidet.backends.kernels.roi_align` on the tensors' own memory: a
+channels-last map gives channels-last cells, and no map is copied for its layout. On CUDA
+torchvision's kernel is used where torchvision is installed; else, and without the compiled
+library, the composite form.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unidet.backends import composite_roi, kernels, kernels_roi
+from unidet.backends import kernels
+from unidet.backends.kernels import composite_roi
+from unidet.backends.kernels import roi_align as roi_kernels
 from unidet.backends.torch.kernels import torchvision_ops
 
 _LAST = torch.channels_last
@@ -30,7 +33,7 @@ def roi_align(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> Tensor:
-    options = kernels_roi.options_of(size, (scale,), sampling_ratio, aligned)
+    options = roi_kernels.options_of(size, (scale,), sampling_ratio, aligned)
     return _roi_align([features], boxes, indices, None, options)
 
 
@@ -45,7 +48,7 @@ def roi_align_levels(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> Tensor:
-    options = kernels_roi.options_of(size, scales, sampling_ratio, aligned)
+    options = roi_kernels.options_of(size, scales, sampling_ratio, aligned)
     return _roi_align(list(features), boxes, indices, levels, options)
 
 
@@ -54,9 +57,9 @@ def _roi_align(
     boxes: Tensor | np.ndarray,
     indices: Tensor | np.ndarray,
     levels: Tensor | np.ndarray | None,
-    options: kernels_roi.Options,
+    options: roi_kernels.Options,
 ) -> Tensor:
-    kernels_roi.check_shapes(features, boxes, indices, levels, options.scales)
+    roi_kernels.check_shapes(features, boxes, indices, levels, options.scales)
     given = features[0].dtype
     # The kernels know two dtypes, and torchvision's would place samples in the type of the map:
     # half types are computed in float32.
@@ -112,11 +115,11 @@ def _host(value: Tensor | np.ndarray) -> np.ndarray:
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
 
-def _on_gpu(vendor, features, boxes, indices, levels, options: kernels_roi.Options) -> Tensor:
+def _on_gpu(vendor, features, boxes, indices, levels, options: roi_kernels.Options) -> Tensor:
     first = features[0]
     # Its kernel reads whatever lies there for an image that is not.
     host = (None if value is None else _host(value) for value in (boxes, indices, levels))
-    kernels_roi.host_regions(*host, len(first), len(features), "float64")
+    roi_kernels.host_regions(*host, len(first), len(features), "float64")
     regions = torch.cat(
         [_numbers(indices, first)[:, None].to(first.dtype), _tensor(boxes, first, first.dtype)], 1
     )
@@ -154,10 +157,10 @@ def _forward(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    options = kernels_roi.Options((size[0], size[1]), tuple(scales), sampling_ratio, aligned)
+    options = roi_kernels.Options((size[0], size[1]), tuple(scales), sampling_ratio, aligned)
     out = _cells(features, boxes, size)
     if out.numel():
-        kernels_roi.forward(
+        roi_kernels.forward(
             [_dense(feature).numpy() for feature in features],
             *_arrays(boxes, indices, levels),
             options,
@@ -186,11 +189,11 @@ def _backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> list[Tensor]:
-    options = kernels_roi.Options((size[0], size[1]), tuple(scales), sampling_ratio, aligned)
+    options = roi_kernels.Options((size[0], size[1]), tuple(scales), sampling_ratio, aligned)
     outs = _maps(gradient, shapes, last)
     if gradient.numel() == 0:
         return [out.zero_() for out in outs]
-    kernels_roi.backward(
+    roi_kernels.backward(
         _dense(gradient).numpy(),
         *_arrays(boxes, indices, levels),
         options,

@@ -25,14 +25,14 @@ CHECK = ["data", "check", "d/annotations.json", "--images", "d/images"]
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector, a classifier, and the detector cut in half."""
     pytest.importorskip("torch")
-    from unidet.checkpoint import save_checkpoint
+    from unidet.checkpoints.native import save_checkpoint
     from unidet.models import create_model
 
     folder = tmp_path_factory.mktemp("checkpoints")
     small = {"fpn_channels": 8, "head_depth": 1, "head_groups": 2, "preprocess": {"resize": "none"}}
     detector = create_model("retinanet_r18_fpn", backend="torch", num_classes=6, **small)
     save_checkpoint(folder / "detector.safetensors", detector)
-    from unidet.checkpoint import Checkpoint, write_checkpoint
+    from unidet.checkpoints.native import Checkpoint, write_checkpoint
 
     model = {"name": "resnet18", "arguments": {"num_classes": 2}}
     write_checkpoint(folder / "classifier.safetensors", Checkpoint({}, model))

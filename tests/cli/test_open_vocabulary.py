@@ -16,7 +16,7 @@ import pytest
 from tests.detector.vocabularies import vectors, write_all, write_vectors
 from unidet.cli.main import main
 from unidet.data import load_coco
-from unidet.models.calibration import prior_weights
+from unidet.models.unidetector.calibration import prior_weights
 from unidet.text.cache import CLIP_VARIABLE, VARIABLE
 from unidet.text.vocabulary import VARIABLE as MERGES_VARIABLE
 

@@ -216,7 +216,7 @@ def test_a_clip_of_another_tower_is_refused(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.detector.vocabularies import E2E, build
-    from unidet.checkpoint import save_checkpoint
+    from unidet.checkpoints.native import save_checkpoint
 
     model = build("unidetector_e2e_r50_c4", HERE, **{**E2E, "embedding_dim": 8})
     save_checkpoint("e2e.safetensors", model)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from unidet.backends import nn, ops
+from unidet.checkpoints.load import load_weights
 from unidet.engine.setup import load_initial_weights
 from unidet.errors import UserError
 from unidet.models import create_model
-from unidet.weights import load_weights
 from unidet.weights_convert import write_torch
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.convert.helpers import arrays, hollow, same
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.cli.main import main
 from unidet.weights_convert import FAMILIES, read_container, write_torch
 

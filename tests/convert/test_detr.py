@@ -13,11 +13,16 @@ import pytest
 from tests.convert.detr_files import CONFIG, SMALL, huggingface_folder, native, published
 from tests.convert.helpers import hollow, same, save_as_torch_does
 from unidet.backends import available
-from unidet.checkpoint import load_checkpoint, save_checkpoint
+from unidet.checkpoints.inspection import inspect_checkpoint
+from unidet.checkpoints.native import load_checkpoint, save_checkpoint
+from unidet.checkpoints.published import (
+    export_checkpoint,
+    import_checkpoint,
+    model_and_weights,
+    read_published,
+)
 from unidet.cli.main import main
 from unidet.errors import UserError
-from unidet.importing import export_checkpoint, import_checkpoint, model_and_weights, read_published
-from unidet.inspection import inspect_checkpoint
 from unidet.models import create_model
 from unidet.weights_convert import (
     FAMILIES,

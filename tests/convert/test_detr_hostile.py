@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.convert.detr_files import huggingface_folder, native, published
+from unidet.checkpoints.published import read_published
 from unidet.cli.main import main
-from unidet.importing import read_published
 from unidet.weights_convert import CheckpointError, read_container, write_torch
 
 State = dict[str, np.ndarray]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.convert.helpers import arrays, golden, hollow, same, save_as_torch_does
-from unidet.checkpoint import (
+from unidet.checkpoints.native import (
     FORMAT_VERSION,
     Checkpoint,
     load_checkpoint,
@@ -18,8 +18,13 @@ from unidet.checkpoint import (
     write_arrays,
     write_checkpoint,
 )
+from unidet.checkpoints.published import (
+    export_checkpoint,
+    import_checkpoint,
+    read_native,
+    read_published,
+)
 from unidet.errors import UserError
-from unidet.importing import export_checkpoint, import_checkpoint, read_native, read_published
 from unidet.weights_convert import jt2pt, peel, pt2jt, read_container, write_torch
 from unidet.weights_convert.families.labels import COCO, COCO_SLOTS
 

@@ -21,10 +21,15 @@ from tests.convert.open_world import (
     without_counters,
     write_torchscript,
 )
+from unidet.checkpoints.inspection import inspect_checkpoint
+from unidet.checkpoints.published import (
+    export_checkpoint,
+    full_arguments,
+    import_checkpoint,
+    read_published,
+)
 from unidet.cli.main import main
 from unidet.errors import UserError
-from unidet.importing import export_checkpoint, full_arguments, import_checkpoint, read_published
-from unidet.inspection import inspect_checkpoint
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,

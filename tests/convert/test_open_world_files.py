@@ -19,8 +19,8 @@ from tests.convert.open_world import (
     with_zero_background,
 )
 from unidet import load_weights
-from unidet.checkpoint import load_checkpoint
-from unidet.importing import export_checkpoint, import_checkpoint, read_published
+from unidet.checkpoints.native import load_checkpoint
+from unidet.checkpoints.published import export_checkpoint, import_checkpoint, read_published
 from unidet.weights_convert import digest, peel, read_container
 
 pytestmark = pytest.mark.slow

@@ -21,12 +21,12 @@ from tests.convert.open_world import (
 )
 from unidet import load_weights
 from unidet.backends import nn, ops
-from unidet.checkpoint import Checkpoint, write_checkpoint
+from unidet.certificate.certify import fixed_batch
+from unidet.checkpoints.native import Checkpoint, write_checkpoint
 from unidet.cli.main import main
 from unidet.engine.setup import load_initial_weights
 from unidet.errors import UserError
 from unidet.models import create_model
-from unidet.parity import fixed_batch
 from unidet.weights_convert import digest, write_safetensors, write_torch
 from unidet.weights_convert.families import detector_start
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.convert.helpers import golden, golden_tensors, hollow, same, save_as_torch_does
-from unidet.checkpoint import load_checkpoint
-from unidet.importing import export_checkpoint, import_checkpoint, read_published
+from unidet.checkpoints.native import load_checkpoint
+from unidet.checkpoints.published import export_checkpoint, import_checkpoint, read_published
 from unidet.weights_convert import FAMILIES, peel, read_container
 from unidet.weights_convert.families.labels import COCO, COCO_SLOTS
 

@@ -13,16 +13,16 @@ from tests.convert.helpers import (
     hollow,
     same,
 )
-from unidet.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
-from unidet.cli.main import main
-from unidet.errors import UserError
-from unidet.importing import (
+from unidet.checkpoints.inspection import inspect_checkpoint
+from unidet.checkpoints.native import Checkpoint, load_checkpoint, write_checkpoint
+from unidet.checkpoints.published import (
     export_checkpoint,
     full_arguments,
     import_checkpoint,
     read_published,
 )
-from unidet.inspection import inspect_checkpoint
+from unidet.cli.main import main
+from unidet.errors import UserError
 from unidet.weights_convert import (
     FAMILIES,
     CheckpointError,

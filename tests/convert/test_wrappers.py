@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.convert.helpers import same
-from unidet.inspection import inspect_checkpoint
+from unidet.checkpoints.inspection import inspect_checkpoint
 from unidet.weights_convert import (
     CheckpointError,
     jt2pt,

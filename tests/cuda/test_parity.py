@@ -10,8 +10,8 @@ import pytest
 from tests.models.test_detr import TINY
 from tests.parity import test_certificate, test_two_stage, test_unidetector
 from unidet.backends import nn, ops, optim, random
-from unidet.models.calling import outputs_of
-from unidet.parity import build, certify, fixed_batch
+from unidet.certificate.certify import build, certify, fixed_batch
+from unidet.models.base import outputs_of
 
 DETR = {"name": "detr_r18", "arguments": {**TINY, "score_threshold": 0.0}}
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unidet.backends import nn
-from unidet.checkpoint import save_checkpoint
+from unidet.checkpoints.native import save_checkpoint
 from unidet.models import create_model
 from unidet.visualization import write_image
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import unidet
-from unidet.checkpoint import save_checkpoint
+from unidet.checkpoints.native import save_checkpoint
 from unidet.detector import Detector
 from unidet.errors import UserError
 from unidet.visualization import read_image

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from unidet.backends import nn, ops
-from unidet.checkpoint import save_checkpoint
+from unidet.checkpoints.native import save_checkpoint
 from unidet.cli.main import main
 from unidet.data import load_coco
 from unidet.data.proposals import read_proposals

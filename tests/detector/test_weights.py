@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 
 from unidet import load_weights
 from unidet.backends import available, nn
-from unidet.checkpoint import save_checkpoint
+from unidet.checkpoints.load import ConventionWarning
+from unidet.checkpoints.native import save_checkpoint
 from unidet.errors import UserError
 from unidet.models import create_model
-from unidet.weights import ConventionWarning
 from unidet.weights_convert import FAMILIES
 
 HERE = available()[0]

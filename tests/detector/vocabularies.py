@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.text.tiny import write_clip, write_vocabulary
 from unidet.backends import nn
-from unidet.checkpoint import save_checkpoint
+from unidet.checkpoints.native import save_checkpoint
 from unidet.data import generate_scenes
 from unidet.models import create_model
 

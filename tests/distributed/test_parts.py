@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unidet.backends import nn, optim, random, sharing
+from unidet.backends import nn, optim, random
+from unidet.backends.parallel import batch_split
 from unidet.data.order import take_part
 from unidet.engine.stepper import Stepper
 from unidet.models import create_model
-from unidet.models.calling import count_goals
+from unidet.models.base import count_goals
 from unidet.structures import Batch, Part, Targets
 
 #: Sizes of four images; the second batch is padded by the first alone.
@@ -165,10 +166,10 @@ def test_counts_are_those_of_the_losses(backend: str) -> None:
         model.train()
         batch = whole_batch()
         ahead: dict[str, float] = {}
-        with sharing.counting(ahead, 0):
+        with batch_split.counting(ahead, 0):
             count_goals(model, batch)
         asked: dict[str, float] = {}
-        with sharing.counting(asked, 0):
+        with batch_split.counting(asked, 0):
             model.losses(Stepper(model, None).outputs(batch), batch.targets)
         assert ahead == pytest.approx(asked) and ahead
 
@@ -178,7 +179,7 @@ def test_counting_leaves_running_statistics_alone(backend: str) -> None:
     model = create_model("faster_rcnn_r18_fpn", backend=backend, seed=0, **arguments)
     model.train()
     before = nn.state_arrays(model)
-    with sharing.counting({}, 0):
+    with batch_split.counting({}, 0):
         count_goals(model, whole_batch())
     after = nn.state_arrays(model)
     for name in before:

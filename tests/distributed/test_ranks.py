@@ -25,7 +25,7 @@ from tests.distributed.launching import (
     wait_until,
 )
 from tests.engine.runs import losses, rows
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.config import load_config
 from unidet.data.order import plan_batches
 from unidet.engine import setup
@@ -218,7 +218,7 @@ def test_twenty_steps(backend: str, chosen: str, tmp_path: Path) -> None:
 def test_the_other_framework_s_launcher_is_refused(
     launcher: str, own: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unidet.backends import distributed
+    from unidet.backends.parallel import ranks
 
     names = {
         "torchrun": ("RANK", "WORLD_SIZE"),
@@ -227,7 +227,7 @@ def test_the_other_framework_s_launcher_is_refused(
     for name, value in zip(names[launcher], ("0", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"Expected that of {launcher}"):
-        distributed.join(own, "cpu")
+        ranks.join(own, "cpu")
 
 
 @pytest.mark.slow

@@ -15,33 +15,33 @@ from pathlib import Path
 import pytest
 
 from tests.frameworks import needs_jittor
-from unidet import doctor, doctor_jittor
 from unidet.backends import kernels, registry
 from unidet.cli.main import main
-from unidet.doctor import Row
+from unidet.doctor import checks, jittor
+from unidet.doctor.checks import Row
 
 
 def row(name: str) -> Row:
-    return next(row for row in doctor.examine() if row.name == name)
+    return next(row for row in checks.examine() if row.name == name)
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home for Jittor."""
-    monkeypatch.setattr(doctor_jittor.environment(), "jittor_home", lambda: tmp_path)
+    monkeypatch.setattr(jittor.environment(), "jittor_home", lambda: tmp_path)
     return tmp_path
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Makes packages look as if they were not installed."""
-    find, version = importlib.util.find_spec, doctor.installed_version
+    find, version = importlib.util.find_spec, checks.installed_version
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name, *rest: None if name in names else find(name, *rest),
     )
     monkeypatch.setattr(
-        doctor, "installed_version", lambda name: None if name in names else version(name)
+        checks, "installed_version", lambda name: None if name in names else version(name)
     )
 
 
@@ -61,10 +61,10 @@ def test_every_problem_has_a_line_that_mends_it(
 ) -> None:
     hide(monkeypatch, "torch", "lvis", "rich")
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    rows = doctor.examine()
-    assert {row.status for row in rows} == {doctor.OK, doctor.WARNING, doctor.MISSING}
+    rows = checks.examine()
+    assert {row.status for row in rows} == {checks.OK, checks.WARNING, checks.MISSING}
     for found in rows:
-        assert bool(found.fix) == (found.status != doctor.OK), found
+        assert bool(found.fix) == (found.status != checks.OK), found
         assert "\n" not in found.fix
         assert found.detail
 
@@ -109,34 +109,34 @@ sys.exit(status)
 def test_without_a_compiler_jittor_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("cc_path", raising=False)
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    rows = doctor.examine()
-    assert "jittor" not in doctor.usable_backends(rows)
+    rows = checks.examine()
+    assert "jittor" not in checks.usable_backends(rows)
     assert row("g++").fix == "apt-get install g++"
-    assert ("torch" in doctor.usable_backends(rows)) == ("torch" in registry.available())
+    assert ("torch" in checks.usable_backends(rows)) == ("torch" in registry.available())
 
 
 @needs_jittor
 def test_numpy_2_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numpy.__version__", "2.1.0")
     assert row("numpy for jittor").fix == "pip install 'numpy<2'"
-    assert "jittor" not in doctor.usable_backends(doctor.examine())
+    assert "jittor" not in checks.usable_backends(checks.examine())
 
 
 def test_a_missing_dependency_rules_both_out(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "safetensors")
-    rows = doctor.examine()
-    assert doctor.usable_backends(rows) == ()
+    rows = checks.examine()
+    assert checks.usable_backends(rows) == ()
     assert row("safetensors").fix.startswith("pip install 'safetensors")
 
 
 def test_old_torch_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    version = doctor.installed_version
+    version = checks.installed_version
     monkeypatch.setattr(
-        doctor, "installed_version", lambda n: "2.3.1+cpu" if n == "torch" else version(n)
+        checks, "installed_version", lambda n: "2.3.1+cpu" if n == "torch" else version(n)
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
-    (found,) = doctor._torch()
-    assert (found.status, found.detail) == (doctor.MISSING, "2.3.1+cpu")
+    (found,) = checks._torch()
+    assert (found.status, found.detail) == (checks.MISSING, "2.3.1+cpu")
 
 
 def test_kernels_turned_off_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,17 +145,17 @@ def test_kernels_turned_off_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(kernels.ENVIRONMENT_VARIABLE)
     monkeypatch.setattr(kernels, "available", lambda: False)
     monkeypatch.setattr(kernels, "library_path", lambda: None)
-    assert row("kernel library").status == doctor.WARNING
+    assert row("kernel library").status == checks.WARNING
     assert "pip install" in row("kernel library").fix
 
 
 def test_an_unknown_backend_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(registry.ENVIRONMENT_VARIABLE, "tensorflow")
-    assert row(registry.ENVIRONMENT_VARIABLE).status == doctor.WARNING
+    assert row(registry.ENVIRONMENT_VARIABLE).status == checks.WARNING
 
 
-def findings() -> dict[str, doctor_jittor.Finding]:
-    return {finding[0]: finding for finding in doctor_jittor.findings()}
+def findings() -> dict[str, jittor.Finding]:
+    return {finding[0]: finding for finding in jittor.findings()}
 
 
 def test_onednn_absent_placeable_placed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_onednn_absent_placeable_placed(home: Path, monkeypatch: pytest.MonkeyPa
     wheel.parent.mkdir(parents=True)
     wheel.touch()
     assert findings()["oneDNN"][1] == "ok"
-    placed = home / ".cache/jittor/mkl" / doctor_jittor.environment().ONEDNN_FOLDER / "lib"
+    placed = home / ".cache/jittor/mkl" / jittor.environment().ONEDNN_FOLDER / "lib"
     placed.mkdir(parents=True)
     (placed / "libmkldnn.so").touch()
     assert str(placed.parent) in findings()["oneDNN"][2]
@@ -181,10 +181,10 @@ def test_cache_is_counted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "jit" / "one.so").write_bytes(bytes(100))
     (folder / "jit" / "one.cc").write_bytes(bytes(20))
     (folder / "jittor_core.so").write_bytes(bytes(1000))
-    contents = doctor_jittor.read_cache(doctor_jittor.cache_folder())
+    contents = jittor.read_cache(jittor.cache_folder())
     assert (contents.size, contents.kernels, contents.core) == (1120, 1, True)
     assert findings()["Jittor cache"][1] == "ok"
-    monkeypatch.setattr(doctor_jittor, "LARGE_CACHE", 1000)
+    monkeypatch.setattr(jittor, "LARGE_CACHE", 1000)
     assert findings()["Jittor cache"][3].startswith("rm -r ")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert findings()["Jittor cache"][1] == "missing"
@@ -194,7 +194,7 @@ def test_a_core_of_another_python_does_not_count(home: Path) -> None:
     folder = home / ".cache/jittor/py2.7.18"
     folder.mkdir(parents=True)
     (folder / "jittor_core.so").touch()
-    assert not doctor_jittor.read_cache(doctor_jittor.cache_folder()).core
+    assert not jittor.read_cache(jittor.cache_folder()).core
 
 
 def test_held_and_free_locks(home: Path) -> None:
@@ -215,8 +215,8 @@ def test_held_and_free_locks(home: Path) -> None:
     [(True, ["/dev/nvidia0"], "ok"), (False, [], "ok"), (False, ["/dev/nvidia0"], "warning")],
 )
 def test_cuda(usable: bool, gpus: list[str], status: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_jittor.environment(), "cuda_usable", lambda: usable)
-    monkeypatch.setattr(doctor_jittor.glob, "glob", lambda pattern: gpus)
-    found = doctor_jittor._cuda()
+    monkeypatch.setattr(jittor.environment(), "cuda_usable", lambda: usable)
+    monkeypatch.setattr(jittor.glob, "glob", lambda pattern: gpus)
+    found = jittor._cuda()
     assert found[1] == status
     assert bool(found[3]) == (status == "warning")

@@ -45,7 +45,7 @@ def test_a_second_warmup_finds_every_kernel(capsys: pytest.CaptureFixture[str]) 
 COMMAND = """
 import sys
 from unidet.cli.main import main
-from unidet.doctor_jittor import loaded_kernels
+from unidet.doctor.jittor import loaded_kernels
 status = main(sys.argv[1:])
 print("KERNELS", *loaded_kernels())
 sys.exit(status)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.config import Config
 from unidet.engine import train
 

@@ -14,7 +14,7 @@ import toy
 from runs import rows
 
 from unidet.backends.registry import use
-from unidet.checkpoint import load_checkpoint, read_arrays, write_arrays
+from unidet.checkpoints.native import load_checkpoint, read_arrays, write_arrays
 from unidet.cli.main import main
 from unidet.engine import checkpointing, train
 from unidet.engine.checkpointing import Saved, find_state, load_state, save_state
@@ -235,7 +235,7 @@ def test_weights_that_are_not_finite_are_refused(
 ) -> None:
     pytest.importorskip("torch")
     import unidet
-    from unidet.checkpoint import save_checkpoint
+    from unidet.checkpoints.native import save_checkpoint
 
     arguments = {"num_classes": 2, "fpn_channels": 32, "head_depth": 1}
     model = unidet.create_model("retinanet_r18_fpn", backend="torch", **arguments)

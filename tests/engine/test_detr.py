@@ -10,7 +10,7 @@ import pytest
 import toy
 from runs import assert_same_weights, interrupt, losses, rows
 
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.config import Config
 from unidet.detector import Detector
 from unidet.engine import train

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toy
 
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.engine import train
 from unidet.engine.checkpointing import find_state, load_state
 from unidet.errors import RunFailedError
@@ -121,7 +121,7 @@ def test_the_system_itself_refuses_a_write(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("header", [640, 896, 1152, 1408])
 def test_header_lengths_that_look_like_a_pickle(header: int, tmp_path: Path) -> None:
-    from unidet.checkpoint import read_arrays, write_arrays
+    from unidet.checkpoints.native import read_arrays, write_arrays
 
     path, arrays = tmp_path / "x.safetensors", {"a": np.ones(2, np.float32)}
     write_arrays(path, arrays, {"text": ""})

@@ -15,7 +15,7 @@ from runs import interrupt, rows, stop_after
 
 import unidet
 from unidet.backends import nn, ops
-from unidet.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
+from unidet.checkpoints.native import Checkpoint, load_checkpoint, write_checkpoint
 from unidet.engine import train, trainer
 from unidet.engine.checkpointing import find_state, load_state
 from unidet.engine.setup import load_initial_weights

@@ -11,7 +11,7 @@ import pytest
 from unidet.data import load_coco
 from unidet.engine.learnable import check_learnable
 from unidet.errors import UserError
-from unidet.metrics import is_measured
+from unidet.evaluation.measured import is_measured
 
 
 def document(*boxes: list[float], **more: Any) -> dict[str, Any]:

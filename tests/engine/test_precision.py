@@ -11,7 +11,7 @@ import toy
 from runs import assert_same_weights, interrupt, losses
 
 from unidet.backends import nn, optim
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.cli.main import main
 from unidet.config import dump_config
 from unidet.engine import train

@@ -17,7 +17,7 @@ import pytest
 import toy
 from runs import assert_same_weights, interrupt, losses, rows
 
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.engine import checkpointing, train
 from unidet.engine.checkpointing import find_state, load_state
 from unidet.engine.saved_state import generations

@@ -12,7 +12,7 @@ from runs import assert_same_weights, losses, rows, stop_after
 
 from tests.frameworks import needs_jittor
 from unidet.backends import available
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.data.transforms import RandomZoom, VerticalFlip, active
 from unidet.engine import train
 from unidet.engine.run_folder import RunFolder

@@ -12,7 +12,7 @@ import pytest
 import toy
 from runs import assert_same_weights, interrupt, losses, rows
 
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.cli.main import main
 from unidet.config import Config, resolve
 from unidet.detector import Detector

@@ -13,7 +13,7 @@ import pytest
 from runs import assert_same_weights, interrupt, losses, rows
 
 from unidet.backends import available
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.native import load_checkpoint
 from unidet.config import Config, ConfigError, from_mapping
 from unidet.data import generate_scenes, load_coco
 from unidet.data.frequencies import count_frequencies

@@ -8,13 +8,13 @@ import numpy as np
 
 from tests.models.tiny_unidetector import RPN, TINY, texts
 from unidet.backends import nn
-from unidet.certificate.model import DetectionMatch, Thresholds
+from unidet.certificate.certificate import DetectionMatch, Thresholds
 from unidet.data.scene_render import render_scene
 from unidet.export import OnnxDetector
 from unidet.export.check import compare
 from unidet.export.write import onnx_bytes
 from unidet.models import create_model
-from unidet.models.calling import example_proposals
+from unidet.models.base import example_proposals
 from unidet.structures import Batch
 
 #: Of networks that were never trained.

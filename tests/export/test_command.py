@@ -17,7 +17,7 @@ pytest.importorskip("onnxruntime")
 
 from tests.export.support import model_of, pictures
 from unidet.backends import registry
-from unidet.checkpoint import Checkpoint, save_checkpoint, write_checkpoint
+from unidet.checkpoints.native import Checkpoint, save_checkpoint, write_checkpoint
 from unidet.cli.main import main
 from unidet.errors import UserError
 from unidet.export import OnnxDetector, export_onnx

@@ -17,7 +17,7 @@ from unidet.backends import ops
 from unidet.detector import Detector
 from unidet.export import OPSETS, OnnxDetector, export_onnx
 from unidet.export.write import onnx_bytes
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 
 
 @pytest.mark.parametrize("kind", MODELS)

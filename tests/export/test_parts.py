@@ -13,20 +13,20 @@ onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from unidet.backends import kernels
-from unidet.backends.kernels_shared import shared_soft_nms
+from unidet.backends.kernels.shared_soft_nms import shared_soft_nms
 from unidet.export import boxes as parts
 from unidet.export.graph import Graph, Value
 from unidet.export.one_stage import positions
 from unidet.export.parts import Inputs
 from unidet.export.soft_nms import soft_suppress
 from unidet.export.two_stage import level_bounds
-from unidet.models.anchors import AnchorGenerator, octave_sizes
-from unidet.models.box_coder import BoxCoder
-from unidet.models.boxes import clip_boxes
-from unidet.models.detr_positions import positions_of
-from unidet.models.postprocess import sigmoid
-from unidet.models.roi_levels import RULES, roi_levels
-from unidet.models.tblr_coder import TBLRCoder
+from unidet.models.boxes.anchors import AnchorGenerator, octave_sizes
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.geometry import clip_boxes
+from unidet.models.boxes.tblr_coder import TBLRCoder
+from unidet.models.detr.positions import positions_of
+from unidet.models.faster_rcnn.roi_levels import RULES, roi_levels
+from unidet.models.retinanet.postprocess import sigmoid
 
 
 def computed(

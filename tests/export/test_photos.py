@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime")
 
 from tests.golden.support import Golden
 from unidet.backends import nn
-from unidet.certificate.model import Thresholds
+from unidet.certificate.certificate import Thresholds
 from unidet.export import OnnxDetector
 from unidet.export.check import compare, photo_batches
 from unidet.export.write import onnx_bytes

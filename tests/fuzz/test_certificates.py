@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.fuzz.harness import bounded, fuzz
 from tests.fuzz.mutations import mutated, mutated_bytes
-from unidet.certificate.model import Certificate, Thresholds, read_certificate
+from unidet.certificate.certificate import Certificate, Thresholds, read_certificate
 from unidet.certificate.recording import Recording, write_recording
 
 CONTENT = Certificate(

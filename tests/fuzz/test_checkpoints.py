@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz.harness import bounded, fuzz
 from tests.fuzz.mutations import mutated, mutated_bytes
-from unidet.checkpoint import load_checkpoint
+from unidet.checkpoints.inspection import inspect_checkpoint
+from unidet.checkpoints.native import load_checkpoint
+from unidet.checkpoints.published import read_native, read_published
 from unidet.files.arrays import read_npz
-from unidet.importing import read_native, read_published
-from unidet.inspection import inspect_checkpoint
 from unidet.weights_convert import read_container, write_jittor, write_safetensors, write_torch
 from unidet.weights_convert.containers.torch_legacy import MAGIC
 from unidet.weights_convert.pickle_writer import Call, Global, Persistent, PickleWriter

@@ -12,8 +12,8 @@ from tests.fuzz.harness import bounded, fuzz
 from tests.fuzz.mutations import STRANGE, mutated, mutated_bytes
 from unidet.config import dump_config, from_mapping, load_config, resolve
 from unidet.config.files import read_text
-from unidet.recipes.config import load_recipe
-from unidet.sweeps.grid import parse_grid, versions_of
+from unidet.runs.recipe.config import load_recipe
+from unidet.runs.sweep.grid import parse_grid, versions_of
 
 QUICKSTART = load_config("quickstart")
 CONFIG = dump_config(QUICKSTART).encode()

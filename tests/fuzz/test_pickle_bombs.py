@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.harness import bounded
-from unidet.inspection import inspect_checkpoint
+from unidet.checkpoints.inspection import inspect_checkpoint
 from unidet.weights_convert import read_container
 
 HOME = Path(tempfile.mkdtemp(prefix="fuzz"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.harness import bounded, fuzz
 from tests.fuzz.mutations import mutated, mutated_bytes
-from unidet.checkpoint import write_arrays
+from unidet.checkpoints.native import write_arrays
 from unidet.config import dump_config, from_mapping
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder, keep_config

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn, ops
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch, Detections, Targets
 
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)

@@ -17,7 +17,7 @@ from tests.golden.test_unidetector import (
 )
 from unidet.backends import nn, ops
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Detections
 from unidet.weights_convert import FAMILIES
 

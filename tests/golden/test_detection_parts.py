@@ -17,12 +17,12 @@ from unidet.losses import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
-from unidet.models.anchors import AnchorGenerator, octave_sizes, truncated_octave_sizes
-from unidet.models.box_coder import BoxCoder
-from unidet.models.boxes import clip_boxes
-from unidet.models.dialects import dialect
-from unidet.models.matcher import Matcher
-from unidet.models.retinanet_targets import build_targets
+from unidet.models.boxes.anchors import AnchorGenerator, octave_sizes, truncated_octave_sizes
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.geometry import clip_boxes
+from unidet.models.boxes.matcher import Matcher
+from unidet.models.retinanet.presets import dialect
+from unidet.models.retinanet.targets import build_targets
 from unidet.structures import Targets
 
 

@@ -20,8 +20,8 @@ from unidet.backends import backend_of, nn, ops
 from unidet.data.preprocess import Preprocess
 from unidet.data.transforms import scale_targets
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
-from unidet.models.detr_positions import positions_of
+from unidet.models.base import outputs_of
+from unidet.models.detr.positions import positions_of
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
 

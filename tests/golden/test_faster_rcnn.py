@@ -17,7 +17,7 @@ import pytest
 from tests.golden.support import Golden, as_targets, losses_and_norms, matched_share, padded_batch
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
-from unidet.models.roi_levels import roi_levels
+from unidet.models.faster_rcnn.roi_levels import roi_levels
 from unidet.structures import Batch, Detections
 from unidet.weights_convert import FAMILIES
 from unidet.weights_convert.families.tables import Table, rename

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unidet.checkpoints.published import full_arguments
 from unidet.data import Preprocess, Sample
-from unidet.importing import full_arguments
 from unidet.structures import Targets
 
 #: Pipeline of the golden outputs: the imported models whose peer has it.

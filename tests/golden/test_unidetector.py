@@ -13,9 +13,9 @@ import pytest
 from tests.golden.support import Golden, as_targets, losses_and_norms, matched_share, padded_batch
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
-from unidet.models.clip_head import cosine_logits
-from unidet.models.federated import draw_classes
+from unidet.models.base import outputs_of
+from unidet.models.unidetector.box_head import cosine_logits
+from unidet.models.unidetector.federated import draw_classes
 from unidet.structures import Batch
 from unidet.weights_convert import FAMILIES
 from unidet.weights_convert.families.tables import rename
@@ -213,7 +213,7 @@ def check_case(
             assert (np.append(counts, 1)[given] > 0).all()
         return given
 
-    patch.setattr("unidet.models.federated.draw_classes", recorded)
+    patch.setattr("unidet.models.unidetector.federated.draw_classes", recorded)
     found, norms = losses_and_norms(model, batch)
     assert next(draws, None) is None
     check_losses(golden, f"{case}/loss", found)

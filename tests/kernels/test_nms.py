@@ -88,14 +88,14 @@ def test_compiled_equals_numpy_on_many_boxes(make_case, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("unidet.backends.composite") is None,
+    importlib.util.find_spec("unidet.backends.kernels.composite") is None,
     reason="the composite forms are not installed",
 )
 @pytest.mark.parametrize(
     "kind", ["clustered", "spread", "ties_and_zero_area", "identical", "empty"]
 )
 def test_composite_equals_the_kernel(kind: str) -> None:
-    composite = importlib.import_module("unidet.backends.composite")
+    composite = importlib.import_module("unidet.backends.kernels.composite")
     boxes, scores, _ = make(kind)
     kept = np.asarray(composite.nms(boxes, scores, 0.5))
     np.testing.assert_array_equal(kept, kernels.nms(boxes, scores, 0.5))

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unidet.backends import composite_roi, kernels, kernels_roi, ops
+from tests.ops.spec import TOLERANCES
+from unidet.backends import kernels, ops
+from unidet.backends.kernels import composite_roi
+from unidet.backends.kernels import roi_align as roi_kernels
 from unidet.backends.numpy import roi_align as judge
-from unidet.backends.spec import TOLERANCES
 
 compiled = pytest.mark.skipif(
     not kernels.available(), reason="the compiled kernel library is not installed"
@@ -65,7 +67,7 @@ def test_kernel_equals_the_judge(channels: int, last: bool, sampling: int, align
     matrix = weights(size, sampling, aligned)
     maps = rng.normal(size=(2, channels, HEIGHT, WIDTH))
     gradient = rng.normal(size=(len(matrix), channels, *size))
-    options = kernels_roi.options_of(size, (SCALE,), sampling, aligned)
+    options = roi_kernels.options_of(size, (SCALE,), sampling, aligned)
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-5)):
         boxes, images = regions(dtype=dtype)
         flat = maps.reshape(2, channels, -1)[images]
@@ -75,11 +77,11 @@ def test_kernel_equals_the_judge(channels: int, last: bool, sampling: int, align
         for cells_last in (False, True):
             out = memory(np.full(want.shape, np.nan, dtype), cells_last)
             source = memory(maps.astype(dtype), last)
-            kernels_roi.forward([source], boxes, images, None, options, out)
+            roi_kernels.forward([source], boxes, images, None, options, out)
             np.testing.assert_allclose(out, want, rtol=tolerance, atol=tolerance)
             back = memory(np.full(maps.shape, np.nan, dtype), last)
             cells = memory(gradient.astype(dtype), cells_last)
-            kernels_roi.backward(cells, boxes, images, None, options, [back])
+            roi_kernels.backward(cells, boxes, images, None, options, [back])
             np.testing.assert_allclose(
                 back, want_maps.reshape(maps.shape), rtol=10 * tolerance, atol=10 * tolerance
             )
@@ -92,12 +94,12 @@ def test_results_do_not_depend_on_threads_or_runs(last: bool) -> None:
     boxes, images = regions(300)
     maps = memory(rng.normal(size=(2, 96, HEIGHT, WIDTH)).astype(np.float32), last)
     cells = rng.normal(size=(len(boxes), 96, 7, 7)).astype(np.float32)
-    options = kernels_roi.options_of(7, (SCALE,), 0, True)
+    options = roi_kernels.options_of(7, (SCALE,), 0, True)
     results = set()
     for threads in (1, 2, 2, 3, 5):
         out, back = memory(cells, last), memory(maps, last)
-        kernels_roi.forward([maps], boxes, images, None, options, out, threads)
-        kernels_roi.backward(memory(cells, last), boxes, images, None, options, [back], threads)
+        roi_kernels.forward([maps], boxes, images, None, options, out, threads)
+        roi_kernels.backward(memory(cells, last), boxes, images, None, options, [back], threads)
         results.add((out.tobytes(), back.tobytes()))
     assert len(results) == 1
 
@@ -109,9 +111,9 @@ def test_boxes_far_larger_than_the_map(sampling: int) -> None:
     maps = np.random.default_rng(0).normal(size=(1, 4, HEIGHT, WIDTH))
     boxes = np.array([[-1e9, -1e9, 1e9, 1e9], [-3e4, 5, 7e4, 30], [-500, -400, 800, 700]])
     images = np.zeros(3, np.int64)
-    options = kernels_roi.options_of(5, (SCALE,), sampling, True)
+    options = roi_kernels.options_of(5, (SCALE,), sampling, True)
     out = np.empty((3, 4, 5, 5))
-    kernels_roi.forward([maps], boxes, images, None, options, out)
+    roi_kernels.forward([maps], boxes, images, None, options, out)
     got = composite_roi.roi_align_levels([maps], boxes, images, None, options)
     np.testing.assert_allclose(out, got, rtol=1e-9, atol=1e-12)
     settings = {"scale": SCALE, "sampling_ratio": sampling}

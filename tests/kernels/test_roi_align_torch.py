@@ -71,13 +71,13 @@ def test_layout_is_kept(layout: torch.memory_format, gradient_layout: torch.memo
 def test_no_layout_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel gets the very memory of the map, in either layout."""
     seen: list[int] = []
-    forward = module.kernels_roi.forward
+    forward = module.roi_kernels.forward
 
     def spy(features: Any, *rest: Any) -> None:
         seen.extend(feature.ctypes.data for feature in features)
         forward(features, *rest)
 
-    monkeypatch.setattr(module.kernels_roi, "forward", spy)
+    monkeypatch.setattr(module.roi_kernels, "forward", spy)
     for layout in (torch.contiguous_format, LAST):
         x = maps(layout)
         align(x)
@@ -122,7 +122,7 @@ def test_vendor_kernel_gets_what_it_expects() -> None:
     boxes, images = regions()
     levels = np.arange(len(boxes)) % 2
     features = [maps(torch.contiguous_format), maps(torch.contiguous_format) + 1]
-    options = module.kernels_roi.options_of(2, (SCALE, SCALE / 2), 0, True)
+    options = module.roi_kernels.options_of(2, (SCALE, SCALE / 2), 0, True)
     stand_in = types.SimpleNamespace(roi_align=vendor)
     got = module._on_gpu(stand_in, features, boxes, images, levels, options)
     want = ops.roi_align_levels(features, boxes, images, levels, 2, scales=(SCALE, SCALE / 2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unidet.backends import kernels
-from unidet.backends.kernels_shared import shared_soft_nms
+from unidet.backends.kernels.shared_soft_nms import shared_soft_nms
 
 SETTINGS = {"iou_threshold": 0.4, "sigma": 0.5, "score_threshold": 1e-2}
 

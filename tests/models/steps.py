@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unidet.backends import nn, ops
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unidet.models.anchors import AnchorGenerator, octave_sizes, truncated_octave_sizes
+from unidet.models.boxes.anchors import AnchorGenerator, octave_sizes, truncated_octave_sizes
 
 SHAPES = ((40, 66), (20, 33), (10, 17), (5, 9), (3, 5))
 

@@ -9,7 +9,7 @@ import pytest
 
 from unidet.errors import UserError
 from unidet.models import create_model
-from unidet.models.argument_types import describe, fits
+from unidet.models.arguments import describe, fits
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unidet.models.calibration import open_scores, prior_weights
+from unidet.models.unidetector.calibration import open_scores, prior_weights
 
 LOGITS = np.array([[2.0, -1.0, 0.5, 0.0], [-3.0, 4.0, 0.0, 0.0]], np.float32)
 CLASSES = 3

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from unidet.backends import nn, ops, use
-from unidet.models.clip_head import CLIPBoxHead, cosine_logits
-from unidet.models.clip_resnet import AttentionPool, CLIPBottleneck, CLIPResNet, make_clip_stage
-from unidet.models.resnet import make_norm
+from unidet.models.clip.resnet import AttentionPool, CLIPBottleneck, CLIPResNet, make_clip_stage
+from unidet.models.layers.resnet import make_norm
+from unidet.models.unidetector.box_head import CLIPBoxHead, cosine_logits
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -13,11 +13,16 @@ import pytest
 from tests.models.steps import step
 from unidet.backends import available, nn, ops, random
 from unidet.models import create_model
-from unidet.models.boxes import box_area, intersection
-from unidet.models.calling import outputs_of
-from unidet.models.cln_targets import centerness, quality_goals, roi_quality, without_border_targets
-from unidet.models.matcher import Matcher
-from unidet.models.samplers import RandomSampler
+from unidet.models.base import outputs_of
+from unidet.models.boxes.geometry import box_area, intersection
+from unidet.models.boxes.matcher import Matcher
+from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.unidetector.cln_targets import (
+    centerness,
+    quality_goals,
+    roi_quality,
+    without_border_targets,
+)
 from unidet.structures import Batch, Targets
 
 NAME = "unidetector_cln_r18_fpn"

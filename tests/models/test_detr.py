@@ -10,8 +10,8 @@ import pytest
 
 from unidet.backends import nn, ops, random
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
-from unidet.models.hungarian import HungarianMatcher
+from unidet.models.base import outputs_of
+from unidet.models.detr.matcher import HungarianMatcher
 from unidet.structures import Batch, Targets
 
 TINY: dict[str, Any] = {

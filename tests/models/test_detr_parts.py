@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from unidet.backends import nn, ops, random
-from unidet.models.attention import MultiheadAttention, padding_mask
-from unidet.models.detr_positions import positions_of, sine_positions, valid_cells
-from unidet.models.hungarian import HungarianMatcher
+from unidet.models.detr.matcher import HungarianMatcher
+from unidet.models.detr.positions import positions_of, sine_positions, valid_cells
+from unidet.models.layers.attention import MultiheadAttention, padding_mask
 
 # --- positions ----------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ import pytest
 from unidet.backends import nn
 from unidet.errors import UserError
 from unidet.models import MODELS, create_model
-from unidet.models.dialects import DIALECTS, dialect
 from unidet.models.factory import check_arguments
-from unidet.models.retinanet_config import RetinaNetConfig
+from unidet.models.retinanet.config import RetinaNetConfig
+from unidet.models.retinanet.presets import DIALECTS, dialect
 
 COUNTS = {
     "retinanet_r18_fpn_yhenon": ({"num_classes": 5}, 19_854_225),

@@ -11,10 +11,10 @@ import pytest
 from tests.models.steps import step
 from unidet.backends import backend_of, nn, ops, random
 from unidet.models import MODELS, create_model
-from unidet.models import fast_rcnn as module
-from unidet.models.calling import outputs_of
-from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.faster_rcnn_dialects import DIALECTS, dialect
+from unidet.models.base import outputs_of
+from unidet.models.faster_rcnn import fast_rcnn as module
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
+from unidet.models.faster_rcnn.presets import DIALECTS, dialect
 from unidet.structures import Batch, Targets
 
 SMALL = {

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from unidet.backends import random
-from unidet.models.box_coder import BoxCoder
-from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.federated import ClassGoals, OpenTargets, class_goals, draw_classes
-from unidet.models.matcher import Matcher
-from unidet.models.samplers import RandomSampler
-from unidet.models.two_stage_targets import PAD, ClassRows, RoITargets, class_rows, roi_targets
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.matcher import Matcher
+from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
+from unidet.models.faster_rcnn.targets import PAD, ClassRows, RoITargets, class_rows, roi_targets
+from unidet.models.unidetector.federated import ClassGoals, OpenTargets, class_goals, draw_classes
 from unidet.structures import Targets
 
 BACKGROUND = 9

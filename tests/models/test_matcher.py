@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unidet.models.matcher import BACKGROUND, IGNORED, Matcher
+from unidet.models.boxes.matcher import BACKGROUND, IGNORED, Matcher
 from unidet.structures import Targets
 
 

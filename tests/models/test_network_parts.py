@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from unidet.backends import nn, ops, use
-from unidet.models.fpn import FPN
-from unidet.models.resnet import ResNet
-from unidet.models.retinanet_head import RetinaNetHead
+from unidet.models.layers.fpn import FPN
+from unidet.models.layers.resnet import ResNet
+from unidet.models.retinanet.head import RetinaNetHead
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from tests.models.tiny_unidetector import (
     tiny,
 )
 from unidet.backends import nn, ops
-from unidet.checkpoint import load_checkpoint, save_checkpoint
+from unidet.checkpoints.native import load_checkpoint, save_checkpoint
 from unidet.models import create_model
 
 NAMES = ("cat", "traffic cone")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from unidet.backends import ops
-from unidet.models.box_coder import BoxCoder
-from unidet.models.boxes import clip_boxes
-from unidet.models.postprocess import PostProcess, worth_copying
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.geometry import clip_boxes
+from unidet.models.retinanet.postprocess import PostProcess, worth_copying
 
 ANCHORS = np.array(
     [(0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60), (90, 90, 110, 110)], np.float32

@@ -10,10 +10,10 @@ import pytest
 
 from unidet.backends import ops
 from unidet.losses import BOX_LOSSES
-from unidet.models.box_coder import BoxCoder
-from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.regression import regression_loss
-from unidet.models.retinanet_config import RetinaNetConfig
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.regression import regression_loss
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
+from unidet.models.retinanet.config import RetinaNetConfig
 
 CODER = BoxCoder((0.1, 0.1, 0.2, 0.2))
 ANCHORS = np.array([(0, 0, 10, 20), (5, 5, 15, 15), (40, 10, 60, 30)], np.float32)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unidet.models.box_coder import BoxCoder
-from unidet.models.matcher import Matcher
-from unidet.models.retinanet_targets import POSITIVE_PAD, RetinaNetTargets, build_targets
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.matcher import Matcher
+from unidet.models.retinanet.targets import POSITIVE_PAD, RetinaNetTargets, build_targets
 from unidet.structures import Targets
 
 ANCHORS = np.array(

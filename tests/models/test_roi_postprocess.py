@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unidet.models.box_coder import BoxCoder
-from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.postprocess import softmax
-from unidet.models.roi_postprocess import RoIPostProcess
-from unidet.models.two_stage_targets import class_rows
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
+from unidet.models.faster_rcnn.postprocess import RoIPostProcess
+from unidet.models.faster_rcnn.targets import class_rows
+from unidet.models.retinanet.postprocess import softmax
 from unidet.structures import Detections
 
 BOXES = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [90, 90, 120, 95]], np.float32)

@@ -10,7 +10,7 @@ import pytest
 from unidet.backends import available, nn, ops
 from unidet.detector import Detector
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Targets
 
 SMALL = {

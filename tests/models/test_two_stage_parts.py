@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from unidet.backends import ops, random
-from unidet.models.box_coder import BoxCoder
-from unidet.models.faster_rcnn_config import FasterRCNNConfig
-from unidet.models.matcher import BACKGROUND, IGNORED, Matcher
-from unidet.models.proposals import ProposalSelector, inside_image, top_indices
-from unidet.models.roi_levels import roi_levels
-from unidet.models.samplers import RandomSampler
-from unidet.models.tblr_coder import TBLRCoder
-from unidet.models.two_stage_targets import PAD, class_rows, roi_targets, rpn_targets
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.matcher import BACKGROUND, IGNORED, Matcher
+from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.tblr_coder import TBLRCoder
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
+from unidet.models.faster_rcnn.proposals import ProposalSelector, inside_image, top_indices
+from unidet.models.faster_rcnn.roi_levels import roi_levels
+from unidet.models.faster_rcnn.targets import PAD, class_rows, roi_targets, rpn_targets
 from unidet.structures import Targets
 
 

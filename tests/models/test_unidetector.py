@@ -27,7 +27,7 @@ from tests.models.tiny_unidetector import (
 )
 from unidet.backends import nn, ops, random
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Targets
 
 # --- class loss ---------------------------------------------------------------------------------

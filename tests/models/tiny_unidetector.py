@@ -9,7 +9,7 @@ import numpy as np
 
 from unidet.backends import ops
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch, Targets
 
 E2E, STAGE2 = "unidetector_e2e_r50_c4", "unidetector_stage2_r50_c4"

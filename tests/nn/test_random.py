@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unidet.backends import init, random
+from unidet.backends import random
+from unidet.backends.nn import initial
 
 
 def test_same_place_same_numbers():
@@ -38,13 +39,17 @@ def test_site_is_checked():
 def test_initial_distributions():
     shape = (64, 32, 3, 3)
     draw = random.stream(0)
-    assert init.fans(shape) == (288, 576)
-    assert init.kaiming_normal(draw, shape).std() == pytest.approx((2 / 576) ** 0.5, rel=0.03)
-    assert init.kaiming_normal(draw, shape, "fan_in").std() == pytest.approx(
+    assert initial.fans(shape) == (288, 576)
+    assert initial.kaiming_normal(draw, shape).std() == pytest.approx((2 / 576) ** 0.5, rel=0.03)
+    assert initial.kaiming_normal(draw, shape, "fan_in").std() == pytest.approx(
         (2 / 288) ** 0.5, rel=0.03
     )
-    assert init.kaiming_uniform(draw, shape, 1).std() == pytest.approx((1 / 288) ** 0.5, rel=0.03)
-    assert init.xavier_uniform(draw, shape).std() == pytest.approx((2 / 864) ** 0.5, rel=0.03)
-    assert init.uniform(draw, shape, 0.5).dtype == init.normal(draw, shape).dtype == np.float32
+    assert initial.kaiming_uniform(draw, shape, 1).std() == pytest.approx(
+        (1 / 288) ** 0.5, rel=0.03
+    )
+    assert initial.xavier_uniform(draw, shape).std() == pytest.approx((2 / 864) ** 0.5, rel=0.03)
+    assert (
+        initial.uniform(draw, shape, 0.5).dtype == initial.normal(draw, shape).dtype == np.float32
+    )
     with pytest.raises(ValueError, match="mode"):
-        init.kaiming_normal(draw, shape, "fan_avg")
+        initial.kaiming_normal(draw, shape, "fan_avg")

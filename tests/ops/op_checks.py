@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.ops.spec import TOLERANCES, OpSpec, Sample
 from unidet.backends import ops, registry
-from unidet.backends.spec import TOLERANCES, OpSpec, Sample
 
 STEP = 1e-5
 

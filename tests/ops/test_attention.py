@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.ops.spec import TOLERANCES
 from unidet.backends import ops
 from unidet.backends.random import seed_framework
-from unidet.backends.spec import TOLERANCES
 
 RELATIVE, ABSOLUTE = TOLERANCES["reduction"]
 

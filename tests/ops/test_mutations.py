@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.ops import op_checks as checks
+from tests.ops.spec import TABLE, OpSpec, Sample
 from unidet.backends import ops
-from unidet.backends.spec import TABLE, OpSpec, Sample
 
 TENSORLESS = ("shape", "dtype")
 VALUES = [n for n, spec in TABLE.items() if not spec.control and n not in TENSORLESS]

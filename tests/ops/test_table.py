@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.ops import op_checks as checks
+from tests.ops.spec import TABLE, TOLERANCES, OpSpec
 from unidet.backends import ops, registry
-from unidet.backends.spec import TABLE, TOLERANCES, OpSpec
 
 PLAIN = [name for name, spec in TABLE.items() if not spec.control]
 SMOOTH = [name for name, spec in TABLE.items() if spec.differentiable]

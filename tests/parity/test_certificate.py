@@ -13,11 +13,11 @@ import pytest
 
 from unidet.backends import available, nn, ops
 from unidet.certificate import Certificate, read_certificate
-from unidet.checkpoint import save_checkpoint
+from unidet.certificate.certify import build, certify, check, fixed_batch, record
+from unidet.checkpoints.native import save_checkpoint
 from unidet.cli.main import main
 from unidet.errors import UserError
 from unidet.models import create_model
-from unidet.parity import build, certify, check, fixed_batch, record
 
 #: Tests of one side against itself need either framework, no matter which.
 HERE = available()[0]

@@ -13,7 +13,7 @@ import pytest
 
 from unidet.backends import available, nn
 from unidet.certificate import Certificate
-from unidet.parity import build, certify, check, fixed_batch, record
+from unidet.certificate.certify import build, certify, check, fixed_batch, record
 
 HERE = available()[0]
 SHARED = {

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from unidet.backends import available, nn
+from unidet.certificate.certify import build, certify, check, fixed_batch, record
 from unidet.cli.main import main
-from unidet.models.calling import outputs_of
-from unidet.parity import build, certify, check, fixed_batch, record
+from unidet.models.base import outputs_of
 
 HERE = available()[0]
 TINY = {

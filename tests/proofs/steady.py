@@ -102,7 +102,7 @@ def main() -> None:
     """Trains and reports."""
     import unidet
     from unidet.backends import optim, random
-    from unidet.doctor_jittor import loaded_kernels
+    from unidet.doctor.jittor import loaded_kernels
     from unidet.engine.ema import Ema
     from unidet.engine.stepper import Stepper
     from unidet.evaluation.run import predictions

@@ -11,13 +11,13 @@ import pytest
 from tests.golden.support import Golden
 from tests.proofs.curves import check_overlay
 from unidet.backends import nn
-from unidet.certificate.model import Thresholds
+from unidet.certificate.certificate import Thresholds
+from unidet.certificate.certify import build, certify
 from unidet.config import Config, from_mapping
 from unidet.data import Loader, load_dataset
 from unidet.engine import train
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
-from unidet.parity import build, certify
+from unidet.models.base import outputs_of
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
 

@@ -19,11 +19,11 @@ from unidet.detector import Detector
 from unidet.engine import train
 from unidet.evaluation import evaluate_model, evaluate_proposals
 from unidet.evaluation.propose import choose_stage, propose
-from unidet.recipes.config import Recipe
-from unidet.recipes.ledger import Ledger
-from unidet.recipes.pipeline import run_steps
-from unidet.recipes.report import read_report, report_tables
-from unidet.recipes.unidetector import unidetector_steps
+from unidet.runs.recipe.config import Recipe
+from unidet.runs.recipe.ledger import Ledger
+from unidet.runs.recipe.pipeline import run_steps
+from unidet.runs.recipe.report import read_report, report_tables
+from unidet.runs.recipe.unidetector import unidetector_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

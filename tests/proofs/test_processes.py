@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.detector.vocabularies import E2E, build, vectors
-from unidet.checkpoint import save_checkpoint
+from unidet.checkpoints.native import save_checkpoint
 from unidet.data import generate_scenes
 from unidet.detector import Detector
 from unidet.engine import train

@@ -13,13 +13,13 @@ import pytest
 from tests.golden.support import Golden
 from tests.proofs.curves import check_overlay
 from unidet.backends import nn, ops, random
+from unidet.certificate.certificate import Thresholds
 from unidet.certificate.differences import gradient_difference, match_detections
-from unidet.certificate.model import Thresholds
 from unidet.config import Config, load_config
 from unidet.data import DetectionDataset, Loader, load_dataset
 from unidet.engine import train
 from unidet.models import create_model
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch, Detections
 from unidet.weights_convert import detect_family
 
@@ -207,7 +207,7 @@ import numpy as np
 from unidet.backends import optim
 from unidet.engine.stepper import Stepper
 from unidet.models import create_model
-from unidet.parity import fixed_batch
+from unidet.certificate.certify import fixed_batch
 small = dict(num_classes=3, fpn_channels=32, head_channels=64, anchor_sizes=[8, 16, 32, 64, 128],
              rpn_batch=64, roi_batch=32, rpn_post_nms_train=100, rpn_pre_nms_train=200)
 model = create_model("faster_rcnn_r18_fpn", backend=sys.argv[1], **small)

@@ -11,14 +11,14 @@ import pytest
 
 from tests.golden.support import Golden
 from tests.proofs.curves import check_overlay
-from unidet.certificate.model import Certificate, Thresholds, read_certificate
+from unidet.certificate.certificate import Certificate, Thresholds, read_certificate
+from unidet.certificate.certify import build, certify
 from unidet.cli.main import main
 from unidet.config import Config, from_mapping
 from unidet.data import DetectionDataset, Loader, load_dataset
 from unidet.data.proposals import write_proposals
 from unidet.engine import train
-from unidet.models.calling import example_proposals
-from unidet.parity import build, certify
+from unidet.models.base import example_proposals
 from unidet.structures import Batch
 from unidet.weights_convert import FAMILIES, write_torch
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.golden.support import Golden
 from unidet.backends import nn, ops
+from unidet.certificate.certificate import Thresholds
 from unidet.certificate.differences import match_detections
-from unidet.certificate.model import Thresholds
 from unidet.data import DetectionDataset, Loader, load_dataset
 from unidet.models import create_model
 from unidet.structures import Batch

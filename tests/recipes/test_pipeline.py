@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unidet.errors import RunFailedError, UserError
-from unidet.recipes.ledger import Ledger, checksum, digest_of
-from unidet.recipes.pipeline import Step, behind, choose, plan, run_steps
+from unidet.runs.recipe.ledger import Ledger, checksum, digest_of
+from unidet.runs.recipe.pipeline import Step, behind, choose, plan, run_steps
 
 
 class Kitchen:

@@ -13,8 +13,8 @@ from unidet.cli.main import main
 from unidet.config import shipped
 from unidet.data import load_coco
 from unidet.data.proposals import read_proposals
-from unidet.recipes.config import load_recipe
-from unidet.recipes.unidetector import unidetector_steps
+from unidet.runs.recipe.config import load_recipe
+from unidet.runs.recipe.unidetector import unidetector_steps
 
 NAME = "recipe_unidetector_scenes"
 STAGE = ["train.max_steps=2", "data.batch_size=2", "data.cache=false"]

@@ -64,12 +64,12 @@ def test_files_of_users_are_read_in_one_place() -> None:
     """A byte-order mark, a device, deep nesting or 5,000 digits: one reader knows them all."""
     own = {
         "unidet/files/reading.py": "the reader",
-        "unidet/checkpoint.py": "a header that its checksum covers",
+        "unidet/checkpoints/native.py": "a header that its checksum covers",
         "unidet/config/files.py": "configs that come with the package",
         "unidet/evaluation/run_log.py": "lines, each of which may be damaged by itself",
         "unidet/evaluation/compare.py": "text that it has written in the lines above",
         "unidet/engine/run_lock.py": "any content of a lock is taken over",
-        "unidet/doctor_jittor.py": "of the system",
+        "unidet/doctor/jittor.py": "of the system",
         "unidet/cli/reporting.py": "of the system",
         "unidet/cli/recipe.py": "a report that this command has written",
         "weights_convert/writers.py": "a header that the library has just written",

@@ -8,7 +8,7 @@ import pytest
 
 from unidet.config import Config, ConfigError, from_mapping
 from unidet.errors import UserError
-from unidet.sweeps.grid import parse_grid, versions_of
+from unidet.runs.sweep.grid import parse_grid, versions_of
 
 MODEL = "retinanet_r18_fpn"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import unidet.sweeps.run
+import unidet.runs.sweep.run
 from tests.engine import toy
 from tests.engine.runs import assert_same_weights
 from unidet.backends import available
@@ -29,7 +29,7 @@ class Bench:
         self.trained: list[str] = []
         self.config = folder / "toy.yaml"
         self.write(train={"epochs": 2, "checkpoint_every": 1})
-        patch.setattr(unidet.sweeps.run, "run_command", self._launch)
+        patch.setattr(unidet.runs.sweep.run, "run_command", self._launch)
 
     def write(self, **changes: dict[str, Any]) -> None:
         self.config.write_text(dump_config(toy.config(**changes)))

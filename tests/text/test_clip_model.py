@@ -11,7 +11,7 @@ from tests.text.tiny import ARGUMENTS, SIZE, tiny_clip
 from unidet.backends import nn, ops
 from unidet.errors import UserError
 from unidet.models import MODELS, create_model
-from unidet.models.clip_text import TextLayout
+from unidet.models.clip.text import TextLayout
 
 START, END, CONTEXT = SIZE - 2, SIZE - 1, 77
 

@@ -15,7 +15,7 @@ import pytest
 from tests.text.tiny import tiny_clip, write_clip, write_vocabulary
 from unidet.backends import available
 from unidet.cli.main import main
-from unidet.models.clip_text import CLIPText
+from unidet.models.clip.text import CLIPText
 from unidet.text import EmbeddingOptions, Tokenizer, embed_names, embedding_files
 from unidet.text.vocabulary import VARIABLE
 
@@ -227,7 +227,7 @@ def test_without_a_vocabulary_the_error_says_how_to_get_it(
 
 
 def test_a_detector_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from unidet.checkpoint import Checkpoint, write_checkpoint
+    from unidet.checkpoints.native import Checkpoint, write_checkpoint
 
     write_checkpoint("d.safetensors", Checkpoint({}, {"name": "resnet18", "arguments": {}}))
     refused(words("--clip", "d.safetensors"), "Expected a CLIP with its text tower", capsys)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn
-from unidet.checkpoint import Checkpoint, write_checkpoint
+from unidet.checkpoints.native import Checkpoint, write_checkpoint
 from unidet.models import create_model
 
 MERGES = "p h\no t\nph ot\nphot o</w>\no f</w>\nt h\nth e</w>\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unidet.certificate.model import (
+from unidet.certificate.certificate import (
     Certificate,
     DetectionMatch,
     GradientDifference,

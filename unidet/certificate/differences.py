@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from unidet.certificate.model import (
+from unidet.certificate.certificate import (
     DetectionMatch,
     GradientDifference,
     TensorDifference,

@@ -13,10 +13,10 @@ import numpy as np
 
 from unidet.errors import UserError
 from unidet.files.arrays import read_record
+from unidet.files.atomic import atomic_path
 from unidet.files.numbers import is_id
 from unidet.files.reading import decode, parse_json
 from unidet.files.shown import shown
-from unidet.weights_convert.atomic import atomic_path
 
 _META = "unidet-recording.json"
 FORMAT_VERSION = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from unidet.certificate.model import Certificate, TensorDifference
+from unidet.certificate.certificate import Certificate, TensorDifference
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unidet.metrics import is_measured
+from unidet.evaluation.measured import is_measured
 
 if TYPE_CHECKING:
     from unidet.evaluation.compare import Comparison
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.evaluation.compare import compare_runs
     from unidet.evaluation.results import write_text
-    from unidet.outputs import check_output
+    from unidet.files.outputs import check_output
 
     check_output(args.csv)
     check_output(args.json)

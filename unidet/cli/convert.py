@@ -134,7 +134,7 @@ def _transfer(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from unidet.importing import import_checkpoint
+    from unidet.checkpoints.published import import_checkpoint
 
     names = _read_names(args.classes) if args.classes else None
     found = import_checkpoint(
@@ -152,7 +152,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from unidet.importing import export_checkpoint
+    from unidet.checkpoints.published import export_checkpoint
 
     report = export_checkpoint(
         args.source,
@@ -166,7 +166,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from unidet.inspection import inspect_checkpoint
+    from unidet.checkpoints.inspection import inspect_checkpoint
 
     found = inspect_checkpoint(args.source, rescue=args.rescue, wanted=args.state)
     print(json.dumps(found.to_json(), indent=1) if args.json else found.text(table=args.table))
@@ -195,9 +195,9 @@ def _read_names(path: str) -> list[str]:
 
 
 def _certify(args: argparse.Namespace) -> int:
+    from unidet.certificate.certify import certify
+    from unidet.checkpoints.published import model_and_weights
     from unidet.errors import RunFailedError
-    from unidet.importing import model_and_weights
-    from unidet.parity import certify
     from unidet.weights_convert import digest
 
     config, arrays = model_and_weights(args.destination)

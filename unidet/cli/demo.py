@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from unidet.demo import run_demo
+    from unidet.runs.demo import run_demo
 
     result = run_demo(args.out, overrides=args.overrides, overwrite=args.overwrite)
     return 1 if result.failures() else 0

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unidet.doctor import Row
+    from unidet.doctor.checks import Row
 
 COLOURS = {"ok": "green", "warning": "yellow", "missing": "red"}
 
@@ -25,12 +25,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the findings."""
-    from unidet import doctor
+    from unidet.doctor import checks
 
-    rows = doctor.examine()
-    usable = doctor.usable_backends(rows)
+    rows = checks.examine()
+    usable = checks.usable_backends(rows)
     if arguments.json:
-        print(json.dumps(doctor.to_json(rows), indent=2))
+        print(json.dumps(checks.to_json(rows), indent=2))
     else:
         _print(rows, usable)
     return 0 if usable else 1

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.cli.eval_files import check, recall
     from unidet.errors import UserError
-    from unidet.outputs import check_output
+    from unidet.files.outputs import check_output
 
     _check_numbers(args)
     for path in (args.json, args.results):
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("Invalid option --only-classes. Expected it with a file of proposals.")
     if not args.images and args.format != "voc":
         raise UserError("Missing option --images. Expected the folder of the images.")
-    from unidet.backends.distributed import RanksLostError
+    from unidet.backends.parallel.ranks import RanksLostError
     from unidet.errors import RunFailedError
 
     try:
@@ -189,7 +189,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from unidet.backends import distributed, resolve
+    from unidet.backends import resolve
+    from unidet.backends.parallel import ranks
     from unidet.cli.eval_files import write_json
     from unidet.cli.eval_pictures import write_pictures
     from unidet.data import Loader
@@ -204,7 +205,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     prior = read_class_prior(args.class_prior, dataset) if args.class_prior else None
     if args.on_bad == "error":
         dataset.check_files()
-    world = distributed.join(resolve(args.backend), args.device)
+    world = ranks.join(resolve(args.backend), args.device)
     detector = Detector(
         args.checkpoint,
         backend=args.backend,
@@ -238,7 +239,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             class_agnostic=args.class_agnostic,
             progress=progress,
         )
-    distributed.leave()
+    ranks.leave()
     tell_left_out(dataset, loader)
     if not world.is_main:
         return 0
@@ -259,9 +260,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _tell(text: str) -> None:
     """A line beside the results, of one rank."""
-    from unidet.backends import distributed
+    from unidet.backends.parallel import ranks
 
-    if distributed.world().is_main:
+    if ranks.world().is_main:
         print(text, file=sys.stderr)
 
 

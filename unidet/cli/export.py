@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from unidet.errors import UserError
     from unidet.export.packages import onnx_package, runtime_package
     from unidet.export.write import OPSETS, onnx_bytes, write_onnx
+    from unidet.files.atomic import check_target
     from unidet.visualization.draw import read_image
-    from unidet.weights_convert.atomic import check_target
 
     # What can be known early is told early.
     if args.opset not in OPSETS:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import unidet
 from unidet.backends import BackendNotAvailableError
-from unidet.backends.launch import abandon, launched
+from unidet.backends.parallel.launch import abandon, launched
 from unidet.cli.reporting import complain
 from unidet.errors import RunFailedError, UserError, suggestion
 from unidet.files.shown import cut, printable

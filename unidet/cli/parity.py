@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     from unidet.certificate.report import print_certificate
     from unidet.errors import UserError
-    from unidet.outputs import check_output
+    from unidet.files.outputs import check_output
 
     if args.record and args.check:
         raise UserError("Invalid options. Expected one of --record and --check. Received both.")
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _certificate(args: argparse.Namespace) -> Any:
-    from unidet import parity
     from unidet.backends import resolve
+    from unidet.certificate import certify as parity
 
     config, arrays = _model(args.model)
     gradients = not args.no_gradients
@@ -108,7 +108,7 @@ def _certificate(args: argparse.Namespace) -> Any:
 
 def _batch(args: argparse.Namespace, model: Any) -> Batch | None:
     """The photo as the model wants it; without boxes there are no losses to compare."""
-    from unidet.models.calling import example_proposals
+    from unidet.models.base import example_proposals
     from unidet.visualization.draw import read_image
 
     if not args.image:
@@ -123,7 +123,7 @@ def _model(text: str) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     """Config and weights of a checkpoint, a config file, a shipped config or a model's name."""
     from pathlib import Path
 
-    from unidet.checkpoint import load_checkpoint
+    from unidet.checkpoints.native import load_checkpoint
     from unidet.config import load_config, shipped
     from unidet.errors import UserError, suggestion
     from unidet.models import MODELS

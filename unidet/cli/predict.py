@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from unidet.cli.vocabulary import check_scoring_numbers, check_vocabulary_options
     from unidet.errors import UserError
     from unidet.evaluation.results import write_text
-    from unidet.outputs import check_output
+    from unidet.files.outputs import check_output
     from unidet.visualization.draw import draw_detections, read_image, write_image
 
     paths = image_paths(args.images)

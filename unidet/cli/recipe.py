@@ -77,7 +77,7 @@ def _add_unidetector(actions: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     if args.recipe_command == "table":
-        from unidet.recipes.report import read_report, report_tables
+        from unidet.runs.recipe.report import read_report, report_tables
 
         print(report_tables([read_report(folder) for folder in args.folders]))
         return 0
@@ -89,11 +89,11 @@ def _unidetector(args: argparse.Namespace) -> int:
 
     from unidet.backends import resolve
     from unidet.cli.bar import Progress
-    from unidet.outputs import check_output
-    from unidet.recipes.config import load_recipe
-    from unidet.recipes.ledger import Ledger
-    from unidet.recipes.pipeline import choose, plan, run_steps
-    from unidet.recipes.unidetector import unidetector_steps
+    from unidet.files.outputs import check_output
+    from unidet.runs.recipe.config import load_recipe
+    from unidet.runs.recipe.ledger import Ledger
+    from unidet.runs.recipe.pipeline import choose, plan, run_steps
+    from unidet.runs.recipe.unidetector import unidetector_steps
 
     backend = resolve(args.backend)
     root = Path(args.work_dir or Path("runs") / f"{Path(args.config).stem}-{backend}")

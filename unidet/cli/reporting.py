@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unidet.backends.launch import launched
+from unidet.backends.parallel.launch import launched
 
 
 def complain(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unidet.cli.train import QUICKSTART, add_config_arguments
 
 if TYPE_CHECKING:
-    from unidet.sweeps.record import Record
+    from unidet.runs.sweep.record import Record
 
 _EPILOG = """\
 examples:
@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.errors import UserError
     from unidet.evaluation.localisation import SCORE_THRESHOLD
-    from unidet.sweeps.record import FAILED, read_record
-    from unidet.sweeps.results import Reader
-    from unidet.sweeps.run import run_sweep
+    from unidet.runs.sweep.record import FAILED, read_record
+    from unidet.runs.sweep.results import Reader
+    from unidet.runs.sweep.run import run_sweep
 
     threshold = SCORE_THRESHOLD if args.score_threshold is None else args.score_threshold
     if not 0 <= threshold <= 1:
@@ -125,9 +125,9 @@ def _record(args: argparse.Namespace) -> Record:
     from unidet.config import from_mapping, load_config
     from unidet.config import resolve as resolve_config
     from unidet.errors import UserError
-    from unidet.outputs import check_output
-    from unidet.sweeps.grid import parse_grid
-    from unidet.sweeps.record import open_record
+    from unidet.files.outputs import check_output
+    from unidet.runs.sweep.grid import parse_grid
+    from unidet.runs.sweep.record import open_record
 
     if args.repeat < 1:
         raise UserError(
@@ -150,7 +150,7 @@ def _record(args: argparse.Namespace) -> Record:
 
 
 def _plan(record: Record) -> None:
-    from unidet.sweeps.run import to_do
+    from unidet.runs.sweep.run import to_do
 
     runs = [run for version in record.versions for run in version.runs]
     for one in runs:
@@ -161,7 +161,7 @@ def _plan(record: Record) -> None:
 def _tabulate(reader: Any) -> None:
     """The tables between two runs; what is wrong with them must not stop those to come."""
     from unidet.errors import UserError
-    from unidet.sweeps.outputs import write_outputs
+    from unidet.runs.sweep.outputs import write_outputs
 
     try:
         write_outputs(reader)
@@ -175,7 +175,7 @@ def _say(text: str) -> None:
 
 
 def _print(reader: Any) -> None:
-    from unidet.sweeps.outputs import write_outputs
+    from unidet.runs.sweep.outputs import write_outputs
 
     for table in write_outputs(reader):
         print(f"\n{table.text()}")

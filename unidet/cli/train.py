@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(dump_config(config), end="")
         return 0
-    from unidet.backends import distributed, resolve
+    from unidet.backends import resolve
+    from unidet.backends.parallel import ranks
     from unidet.engine import train
 
     backend = resolve(args.backend)
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         quiet=args.quiet,
     )
-    distributed.leave()
+    ranks.leave()
     return 0
 
 

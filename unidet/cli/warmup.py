@@ -90,7 +90,7 @@ def _phase(name: str, backend: str, work: Callable[[], None]) -> None:
 def _kernels(backend: str) -> int:
     if backend != "jittor":
         return 0
-    from unidet.doctor_jittor import cache_folder, read_cache
+    from unidet.doctor.jittor import cache_folder, read_cache
 
     return read_cache(cache_folder()).kernels
 
@@ -241,7 +241,7 @@ def _batch(
     import numpy as np
 
     from unidet.backends.random import stream
-    from unidet.models.calling import example_proposals
+    from unidet.models.base import example_proposals
     from unidet.structures import Targets
 
     draw = stream(seed, "warmup", images)

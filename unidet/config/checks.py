@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unidet.config.build import ConfigError, invalid
 from unidet.config.schema import Config
-from unidet.metrics import smaller_is_better
+from unidet.evaluation.measured import smaller_is_better
 
 
 def check(config: Config, origin: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unidet.config.options import option
-from unidet.metrics import smaller_is_better
+from unidet.evaluation.measured import smaller_is_better
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "multistep", "cosine", "linear", "plateau", "onecycle")

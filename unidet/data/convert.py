@@ -9,7 +9,7 @@ from typing import Any
 from unidet.data.dataset import DetectionDataset
 from unidet.data.images import write_bytes
 from unidet.errors import UserError
-from unidet.outputs import check_output, make_parent
+from unidet.files.outputs import check_output, make_parent
 
 
 def write_coco(dataset: DetectionDataset, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -11,9 +11,9 @@ import numpy as np
 
 from unidet.data.image_formats import Unreadable, as_error, decode, orientation_of
 from unidet.errors import RunFailedError, UserError
+from unidet.files.outputs import check_output
 from unidet.files.reading import read_bytes
 from unidet.files.shown import shown
-from unidet.outputs import check_output
 
 #: Pillow's own limit: 179 million pixels, half a gigabyte in memory.
 MAX_PIXELS = 178_956_970

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unidet.errors import UserError
-from unidet.weights_convert.atomic import atomic_path
+from unidet.files.atomic import atomic_path
 from unidet.weights_convert.containers.info import ContainerInfo
 from unidet.weights_convert.containers.pickles import read_pickle
 from unidet.weights_convert.errors import CheckpointError, UnsafePickleError

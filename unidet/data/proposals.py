@@ -12,10 +12,10 @@ from unidet.data.proposal_pickle import read_list, write_list
 from unidet.data.transforms import clip_targets, scale_targets
 from unidet.errors import UserError
 from unidet.files.arrays import read_npz
+from unidet.files.atomic import atomic_path
+from unidet.files.outputs import make_parent
 from unidet.files.reading import read_json
-from unidet.outputs import make_parent
 from unidet.structures import Targets
-from unidet.weights_convert.atomic import atomic_path
 
 if TYPE_CHECKING:
     from unidet.data.dataset import DetectionDataset

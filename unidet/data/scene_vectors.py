@@ -10,8 +10,8 @@ import numpy as np
 
 from unidet.backends.random import stream
 from unidet.errors import UserError
-from unidet.outputs import check_output, make_parent
-from unidet.weights_convert.atomic import atomic_path
+from unidet.files.atomic import atomic_path
+from unidet.files.outputs import check_output, make_parent
 
 
 def compositional_vectors(class_names: Sequence[str], dim: int, seed: int = 0) -> np.ndarray:

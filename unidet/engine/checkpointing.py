@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import unidet
-from unidet.checkpoint import load_checkpoint, save_checkpoint, write_arrays
+from unidet.checkpoints.native import load_checkpoint, save_checkpoint, write_arrays
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder, saving, write_text
 from unidet.engine.saved_state import (

@@ -16,9 +16,9 @@ from unidet.backends.registry import use
 from unidet.config import Config, from_mapping, resolve
 from unidet.engine import setup
 from unidet.engine.divergence import Diverged
+from unidet.engine.smoothing import MovingAverage
 from unidet.engine.stepper import Stepper
 from unidet.errors import UserError
-from unidet.smoothing import MovingAverage
 from unidet.structures import Batch
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from unidet.backends import distributed
+from unidet.backends.parallel import ranks
 from unidet.backends.registry import resolve as resolve_backend
 from unidet.backends.registry import use
 from unidet.config import Config, dump_config, from_mapping, resolve
@@ -94,18 +94,18 @@ def train(
     config = from_mapping(resolve(config))
     folder = RunFolder(Path(work_dir))
     folder.check()
-    world, existed = distributed.join(backend, device), folder.root.exists()
+    world, existed = ranks.join(backend, device), folder.root.exists()
     try:
         with _sole_user(folder, world):
             try:
                 trainer = _train(
                     config, folder, backend, device, resume, overwrite, quiet, existed=existed
                 )
-            except distributed.RanksLostError:
+            except ranks.RanksLostError:
                 if world.is_main and not folder.has_state:
                     folder.remove(keep_root=existed)
                 raise
-    except distributed.RanksLostError as error:
+    except ranks.RanksLostError as error:
         raise RunFailedError(
             f"Another rank failed or was killed, or the job was stopped, so rank {world.rank} "
             "stops too. "
@@ -121,7 +121,7 @@ def train(
 
 
 @contextmanager
-def _sole_user(folder: RunFolder, world: distributed.World) -> Iterator[None]:
+def _sole_user(folder: RunFolder, world: ranks.World) -> Iterator[None]:
     """Locks the folder on rank 0; where another run holds it, every rank says so."""
     with ExitStack() as stack:
         refusal = ""
@@ -147,7 +147,7 @@ def _train(
     *,
     existed: bool,
 ) -> Trainer:
-    world = distributed.world()
+    world = ranks.world()
     saved, origin, notes = _saved_state(config, folder, resume, overwrite)
     world.wait()  # all have seen the folder as it was before
     with use(backend):

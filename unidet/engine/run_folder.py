@@ -13,8 +13,8 @@ from typing import Any
 from unidet.config import load_config
 from unidet.engine.run_lock import LOCK
 from unidet.errors import RunFailedError, UserError
-from unidet.outputs import check_output
-from unidet.weights_convert.atomic import atomic_path
+from unidet.files.atomic import atomic_path
+from unidet.files.outputs import check_output
 
 
 @dataclass(frozen=True)

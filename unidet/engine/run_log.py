@@ -9,10 +9,10 @@ from typing import Any
 
 from unidet.engine.events import Events
 from unidet.engine.run_folder import RunFolder, saving, write_text
+from unidet.engine.smoothing import MovingAverage
 from unidet.errors import RunFailedError
 from unidet.evaluation.run_log import split_rows
 from unidet.files.reading import read_bytes
-from unidet.smoothing import MovingAverage
 
 
 class RunLog:

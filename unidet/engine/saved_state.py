@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.checkpoint import load_checkpoint, parse_checkpoint, read_arrays
+from unidet.checkpoints.native import load_checkpoint, parse_checkpoint, read_arrays
 from unidet.engine.progress import Progress
 from unidet.engine.run_folder import RunFolder
 from unidet.errors import UserError

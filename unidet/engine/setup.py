@@ -44,12 +44,12 @@ def load_datasets(config: Config, part: str, folder: Path) -> list[DetectionData
         UserError: the data cannot be read, or the sets name different classes and the model has
             no vocabulary for each.
     """
-    from unidet.backends import distributed
+    from unidet.backends.parallel import ranks
     from unidet.data.sources import load_dataset
     from unidet.models import model_spec
 
     # Rank 0 first: it alone may have to write, and the others then read what it wrote.
-    with distributed.main_first():
+    with ranks.main_first():
         datasets = [load_dataset(spec) for spec in _specs(config, part, folder)]
     if getattr(model_spec(config.model.name).constructor, "mixes_classes", False):
         return datasets
@@ -240,8 +240,8 @@ def load_initial_weights(model: Any, path: str) -> str:
     Raises:
         UserError: no such file, an unknown family, no tensor fits, or one that does is not finite.
     """
-    from unidet.checkpoint import non_finite
-    from unidet.weights import load_weights
+    from unidet.checkpoints.load import load_weights
+    from unidet.checkpoints.native import non_finite
     from unidet.weights_convert.report import shortened
     from unidet.weights_convert.trees import STATES_BESIDE
 
@@ -269,7 +269,7 @@ def load_initial_weights(model: Any, path: str) -> str:
 
 def _other_order(path: str, names: Sequence[str]) -> str:
     """A remark where a checkpoint of unidet has some of the data's classes in other places."""
-    from unidet.checkpoint import load_checkpoint
+    from unidet.checkpoints.native import load_checkpoint
 
     try:
         theirs = load_checkpoint(path).class_names
@@ -295,10 +295,10 @@ def build_loader(
     Raises:
         UserError: no images, or an unknown augmentation.
     """
-    from unidet.backends import distributed
+    from unidet.backends.parallel import ranks
     from unidet.data import FirstEpochs, Loader, create_augmentation
 
-    data, world = config.data, distributed.world()
+    data, world = config.data, ranks.world()
     if train and data.batch_size < world.size:
         raise ConfigError(
             f"Invalid value for `data.batch_size`. Expected {world.size} or more, an image for "

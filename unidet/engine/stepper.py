@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import distributed, nn, ops, sharing
+from unidet.backends import nn, ops
+from unidet.backends.parallel import batch_split, ranks
 from unidet.backends.registry import backend_of, implementation
-from unidet.models.calling import count_goals, outputs_of
+from unidet.models.base import count_goals, outputs_of
 from unidet.structures import Batch
 
 #: Looks at the losses of a step before its update and may raise.
@@ -62,10 +63,10 @@ class Stepper:
         if self._scaled and optimizer is not None:
             optimizer.scale_losses(device)
         self._network = nn.compiled(model) if compiled else model
-        self._losses: distributed.Losses = self._own_losses
+        self._losses: ranks.Losses = self._own_losses
         self._gathering: Callable[[], AbstractContextManager[Any]] = nullcontext
         if optimizer is not None:
-            self._losses, self._gathering = distributed.averaging(model, self._own_losses)
+            self._losses, self._gathering = ranks.averaging(model, self._own_losses)
 
     def outputs(self, batch: Batch) -> dict[str, Any]:
         """Raw outputs for a batch, in single precision; the model's mode is left as it is."""
@@ -90,7 +91,7 @@ class Stepper:
             ``loss``, ``loss/PART`` and, with clipping, ``grad_norm`` before it; those of the whole
             batch on every rank.
         """
-        world = distributed.world()
+        world = ranks.world()
         batches = _of_one_size(batches, world)
         places = _places(batches)
         parts = len(batches) * world.size
@@ -102,7 +103,7 @@ class Stepper:
             weight = _weight(batch)
             gathers = index + 1 < len(batches)
             with (
-                sharing.part(parts, first, weight=weight, totals=totals, add=world.add),
+                batch_split.part(parts, first, weight=weight, totals=totals, add=world.add),
                 self._gathering() if gathers else nullcontext(),
             ):
                 found = self._losses(batch)
@@ -119,12 +120,12 @@ class Stepper:
         return self._update(dict(zip(names, world.sum(sums) / world.size)), lr_scale, check)
 
     def _counts(
-        self, batches: Sequence[Batch], places: Sequence[int], world: distributed.World
+        self, batches: Sequence[Batch], places: Sequence[int], world: ranks.World
     ) -> dict[str, float]:
         """What the losses of the whole batch are divided by, before any of it is computed."""
         notes: dict[str, float] = {}
         for batch, first in zip(batches, places):
-            with sharing.counting(notes, first, _weight(batch)), self._autocast():
+            with batch_split.counting(notes, first, _weight(batch)), self._autocast():
                 count_goals(self.model, batch, like=self._like)
         sites = sorted(notes)
         return dict(zip(sites, world.sum(np.array([notes[site] for site in sites])).tolist()))
@@ -154,7 +155,7 @@ def fetch(scalars: Sequence[Any]) -> list[float]:
     return [float(value) for value in ops.to_numpy(stacked).reshape(-1)]
 
 
-def _of_one_size(batches: Sequence[Batch], world: distributed.World) -> Sequence[Batch]:
+def _of_one_size(batches: Sequence[Batch], world: ranks.World) -> Sequence[Batch]:
     """Parts padded as the whole would be: what lies in the padding is background to learn."""
     if len(batches) == world.size == 1:
         return batches

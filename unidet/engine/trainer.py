@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from unidet.backends import distributed, nn, random
-from unidet.checkpoint import load_checkpoint
+from unidet.backends import nn, random
+from unidet.backends.parallel import ranks
+from unidet.checkpoints.native import load_checkpoint
 from unidet.config import Config, resolve
 from unidet.engine import setup
 from unidet.engine.checkpointing import link, save_best, save_state
@@ -25,7 +26,7 @@ from unidet.engine.schedule import Plateau, Span, scale
 from unidet.engine.stepper import Stepper
 from unidet.engine.validation import evaluate, weights_of
 from unidet.errors import RunFailedError, UserError, suggestion
-from unidet.metrics import is_measured
+from unidet.evaluation.measured import is_measured
 from unidet.structures import Batch
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Trainer:
 
     def __init__(self, config: Config, folder: RunFolder, *, backend: str, device: str) -> None:
         self.config, self.folder, self.backend = config, folder, backend
-        self.world = distributed.world()
+        self.world = ranks.world()
         options = config.train
         seed = options.seed
         self.train_sets = setup.load_datasets(config, "train", folder.root)
@@ -204,7 +205,7 @@ class Trainer:
         progress.evaluated_step = progress.step
         if self.val_loader is None:
             return
-        distributed.share_buffers(self.model)
+        ranks.share_buffers(self.model)
         averaged = None if self.ema is None else self.ema.state_arrays()
         with weights_of(self.model, averaged):
             result = evaluate(self.model, self.val_loader, self.val_sets[0], self.config.evaluation)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unidet.backends import distributed, nn, ops
+from unidet.backends import nn, ops
+from unidet.backends.parallel import ranks
 from unidet.config import EvaluationConfig
 from unidet.engine.stepper import Stepper, fetch
 from unidet.structures import Batch
@@ -65,7 +66,7 @@ def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
     Returns:
         ``val_loss``, ``val_loss_PART`` of each loss, and ``val_NAME`` of each measure.
     """
-    training, world = bool(model.training), distributed.world()
+    training, world = bool(model.training), ranks.world()
     stepper = Stepper(model, None)
     losses, measures = _Means(), _Means()
     model.eval()
@@ -98,7 +99,7 @@ class _Means:
             total, weights = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + float(value) * weight, weights + weight)
 
-    def join(self, world: distributed.World) -> None:
+    def join(self, world: ranks.World) -> None:
         """Adds up what all ranks have."""
         everything, self._sums = world.gather(self._sums), {}
         for sums in everything:

@@ -16,9 +16,9 @@ import numpy as np
 from unidet.config.yaml_io import parse
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import METRIC_NAMES
+from unidet.evaluation.measured import is_measured, smaller_is_better
 from unidet.evaluation.run_log import RunMetrics, read_metrics
 from unidet.files.reading import read_text
-from unidet.metrics import is_measured, smaller_is_better
 
 CONFIG_FILE = "config.yaml"
 _ABSENT = ""

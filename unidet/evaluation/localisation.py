@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from unidet.models.boxes import paired_iou
+from unidet.models.boxes.geometry import paired_iou
 
 RULES = ("top", "matched")
 #: Distances of a pair, in the order of :func:`distances`, with their titles in a table.

@@ -10,7 +10,7 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.errors import UserError
 from unidet.evaluation.run import evaluation_mode, predictions
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch
 
 #: What is written down: final detections, or proposals of a region proposal network.

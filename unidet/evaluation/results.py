@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from unidet.errors import UserError
+from unidet.files.atomic import atomic_path
 from unidet.files.numbers import is_number
+from unidet.files.outputs import make_parent
 from unidet.files.reading import read_json
 from unidet.files.shown import shown
-from unidet.outputs import make_parent
-from unidet.weights_convert.atomic import atomic_path
 
 #: COCO counts at most this many detections in an image.
 MAX_PER_IMAGE = 100

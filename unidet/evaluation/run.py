@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from unidet.backends import distributed, nn, ops
+from unidet.backends import nn, ops
 from unidet.backends.memory import Releases
+from unidet.backends.parallel import ranks
 from unidet.errors import UserError, suggestion
 from unidet.evaluation import lvis
 from unidet.evaluation.coco import METRIC_NAMES, evaluate_coco
@@ -19,7 +20,7 @@ from unidet.evaluation.lvis import evaluate_lvis
 from unidet.evaluation.proposals import LIMITS, box_metric_names, limits_up_to, score_boxes
 from unidet.evaluation.results import MAX_PER_IMAGE
 from unidet.files.shown import shown
-from unidet.models.calling import outputs_of
+from unidet.models.base import outputs_of
 from unidet.structures import Batch, Detections
 
 #: The class of models that tell objects from background and nothing more.
@@ -144,11 +145,11 @@ def _evaluate(
         if progress is not None:
             progress(len(seen))
     seconds = time.perf_counter() - started
-    seconds = max(distributed.world().gather(seconds))
+    seconds = max(ranks.world().gather(seconds))
     results, seen = _of_all_ranks(results, seen, dataset)
-    return distributed.world().from_main(
+    return ranks.world().from_main(
         _score(dataset, results, sorted(seen), agnostic, limit, seconds)
-        if distributed.world().is_main
+        if ranks.world().is_main
         else None
     )
 
@@ -157,10 +158,10 @@ def _of_all_ranks(
     results: list[dict[str, Any]], seen: set[int], dataset: Any
 ) -> tuple[list[dict[str, Any]], set[int]]:
     """What all ranks have found, in the order in which one alone finds it."""
-    if distributed.world().size == 1:
+    if ranks.world().size == 1:
         return results, seen
     everything, images = [], set()
-    for own, own_images in distributed.world().gather((results, seen)):
+    for own, own_images in ranks.world().gather((results, seen)):
         everything += [one for one in own if one["image_id"] not in images]
         images |= own_images
     order = {record.id: place for place, record in enumerate(dataset.images)}

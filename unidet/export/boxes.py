@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from unidet.export.graph import LOWEST, Graph, Value
-from unidet.models.anchors import AnchorGenerator
-from unidet.models.box_coder import BoxCoder
-from unidet.models.tblr_coder import TBLRCoder
+from unidet.models.boxes.anchors import AnchorGenerator
+from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.tblr_coder import TBLRCoder
 
 
 def anchor_levels(generator: AnchorGenerator, image: Value, levels: Sequence[Value]) -> list[Value]:
@@ -154,7 +154,7 @@ def per_axis(scale: Value) -> Value:
 
 
 def sigmoid(x: Value) -> Value:
-    """Probabilities, as :func:`unidet.models.postprocess.sigmoid` has them.
+    """Probabilities, as :func:`unidet.models.retinanet.postprocess.sigmoid` has them.
 
     onnxruntime's own is exact to 1e-7 only: nothing is left of small ones.
     """

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import ops
+from unidet.certificate.certificate import DetectionMatch, Thresholds
 from unidet.certificate.differences import match_detections
-from unidet.certificate.model import DetectionMatch, Thresholds
 from unidet.export.detector import OnnxDetector
-from unidet.models.calling import example_proposals, outputs_of
+from unidet.models.base import example_proposals, outputs_of
 from unidet.structures import Batch
 from unidet.visualization.draw import read_image
 

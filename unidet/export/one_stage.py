@@ -22,8 +22,8 @@ from unidet.export.boxes import (
 from unidet.export.boxes import sides as box_sides
 from unidet.export.graph import Graph, Value
 from unidet.export.parts import Found, Given, Inputs, Parts, image_of
-from unidet.models.attention import HIDDEN
-from unidet.models.detr_positions import EPSILON, TEMPERATURE
+from unidet.models.detr.positions import EPSILON, TEMPERATURE
+from unidet.models.layers.attention import HIDDEN
 
 
 def retinanet(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:

@@ -25,11 +25,11 @@ from unidet.export.boxes import (
 from unidet.export.graph import LOWEST, Graph, Value
 from unidet.export.parts import Found, Given, Inputs, Parts, image_of
 from unidet.export.soft_nms import soft_suppress
-from unidet.models.calibration import prior_weights
-from unidet.models.cln import CLN
-from unidet.models.fast_rcnn import CHUNK, STRIDES
-from unidet.models.open_vocabulary import OpenVocabulary
-from unidet.models.roi_levels import roi_levels
+from unidet.models.faster_rcnn.fast_rcnn import CHUNK, STRIDES
+from unidet.models.faster_rcnn.roi_levels import roi_levels
+from unidet.models.unidetector.calibration import prior_weights
+from unidet.models.unidetector.cln import CLN
+from unidet.models.unidetector.open_vocabulary import OpenVocabulary
 
 
 def two_stage(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:

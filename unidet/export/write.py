@@ -17,11 +17,11 @@ from unidet.export.one_stage import detr, retinanet
 from unidet.export.packages import onnx_package
 from unidet.export.parts import Inputs, Parts
 from unidet.export.two_stage import two_stage
+from unidet.files.atomic import atomic_path, check_target
 from unidet.models import create_from
-from unidet.models.detr import DETR
-from unidet.models.fast_rcnn import FastRCNN
-from unidet.models.retinanet import RetinaNet
-from unidet.weights_convert.atomic import atomic_path, check_target
+from unidet.models.detr.model import DETR
+from unidet.models.faster_rcnn.fast_rcnn import FastRCNN
+from unidet.models.retinanet.model import RetinaNet
 
 #: Versions of the operators that a file may ask for.
 OPSETS = range(16, 21)

@@ -9,28 +9,28 @@ from typing import Any, get_type_hints
 from unidet.backends import nn
 from unidet.errors import UserError, suggestion
 from unidet.files.shown import cut, shown
-from unidet.models.argument_types import check_types
-from unidet.models.clip import CLIP, CLIPS
-from unidet.models.clip_resnet import LAYERS
-from unidet.models.clip_visual import CLIPVisual
-from unidet.models.cln import CLN
-from unidet.models.cln_config import DEFAULTS as CLN_DEFAULTS
-from unidet.models.cln_config import CLNConfig
-from unidet.models.cln_config import accepted as cln_accepts
+from unidet.models.arguments import check_types
+from unidet.models.clip.model import CLIP, CLIPS
+from unidet.models.clip.resnet import LAYERS
+from unidet.models.clip.visual import CLIPVisual
 from unidet.models.config_checks import check_sizes
-from unidet.models.detr import DETR
-from unidet.models.detr_config import DIALECTS as DETR_DIALECTS
-from unidet.models.detr_config import DETRConfig
-from unidet.models.dialects import DIALECTS
-from unidet.models.fast_rcnn import FastRCNN
-from unidet.models.faster_rcnn import FasterRCNN
-from unidet.models.faster_rcnn_config import FasterRCNNConfig, argument_names
-from unidet.models.faster_rcnn_dialects import DIALECTS as TWO_STAGE_DIALECTS
-from unidet.models.resnet import BLOCKS, ResNetClassifier
-from unidet.models.retinanet import RetinaNet
-from unidet.models.retinanet_config import RetinaNetConfig
-from unidet.models.unidetector import UniDetector, UniDetectorStage2
-from unidet.models.unidetector_config import DEFAULTS, UniDetectorConfig, accepted
+from unidet.models.detr.config import DIALECTS as DETR_DIALECTS
+from unidet.models.detr.config import DETRConfig
+from unidet.models.detr.model import DETR
+from unidet.models.faster_rcnn.config import FasterRCNNConfig, argument_names
+from unidet.models.faster_rcnn.fast_rcnn import FastRCNN
+from unidet.models.faster_rcnn.faster_rcnn import FasterRCNN
+from unidet.models.faster_rcnn.presets import DIALECTS as TWO_STAGE_DIALECTS
+from unidet.models.layers.resnet import BLOCKS, ResNetClassifier
+from unidet.models.retinanet.config import RetinaNetConfig
+from unidet.models.retinanet.model import RetinaNet
+from unidet.models.retinanet.presets import DIALECTS
+from unidet.models.unidetector.cln import CLN
+from unidet.models.unidetector.cln_config import DEFAULTS as CLN_DEFAULTS
+from unidet.models.unidetector.cln_config import CLNConfig
+from unidet.models.unidetector.cln_config import accepted as cln_accepts
+from unidet.models.unidetector.config import DEFAULTS, UniDetectorConfig, accepted
+from unidet.models.unidetector.model import UniDetector, UniDetectorStage2
 
 #: A number of classes that every model takes.
 ANY_CLASSES = 91

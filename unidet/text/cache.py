@@ -14,13 +14,13 @@ import numpy as np
 
 from unidet.errors import RunFailedError, UserError
 from unidet.files.arrays import read_npz
+from unidet.files.atomic import atomic_path
+from unidet.files.outputs import make_parent
 from unidet.files.reading import parse_json
-from unidet.outputs import make_parent
 from unidet.text.embedding import EmbeddingOptions, Progress, embed_names
 from unidet.text.embedding_files import file_digest, load_clip
 from unidet.text.tokenizer import Tokenizer
 from unidet.text.vocabulary import find_vocabulary
-from unidet.weights_convert.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -95,7 +95,7 @@ class Embedder:
     """Computes the vectors of some names batch by batch.
 
     Args:
-        model: a :class:`unidet.models.clip.CLIP`, of either backend.
+        model: a :class:`unidet.models.clip.model.CLIP`, of either backend.
         tokenizer: CLIP's.
         names: at least one.
         options: see :class:`EmbeddingOptions`.
@@ -188,7 +188,7 @@ def embed_names(
     """Text vectors of names.
 
     Args:
-        model: a :class:`unidet.models.clip.CLIP`, of either backend.
+        model: a :class:`unidet.models.clip.model.CLIP`, of either backend.
         names: at least one.
         tokenizer: CLIP's; made from the vocabulary file that is found by default.
         options: those of UniDetector's published files by default.

@@ -14,11 +14,11 @@ import numpy as np
 import unidet
 from unidet.errors import UserError
 from unidet.files.arrays import read_npz
-from unidet.outputs import check_output, make_parent
+from unidet.files.atomic import atomic_path, check_target
+from unidet.files.outputs import check_output, make_parent
 from unidet.text.embedding import Embedder, EmbeddingOptions, Progress, Sums
 from unidet.text.tokenizer import Tokenizer
 from unidet.text.vocabulary import find_vocabulary
-from unidet.weights_convert.atomic import atomic_path, check_target
 
 DTYPES = ("float16", "float32")
 #: Seconds between two saves of what is done.
@@ -81,7 +81,7 @@ def load_clip(path: str | Path, *, backend: str | None = None, device: str = "cp
         UserError: no checkpoint, or one of a model without a text tower.
     """
     from unidet.backends import nn
-    from unidet.importing import model_and_weights
+    from unidet.checkpoints.published import model_and_weights
     from unidet.models import create_from, model_spec
 
     config, arrays = model_and_weights(path)

@@ -13,11 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from unidet.data.images import write_bytes
+from unidet.engine.smoothing import MovingAverage
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.compare import distinct_names
 from unidet.evaluation.run_log import METRICS_FILE, RunMetrics, read_metrics
-from unidet.outputs import check_output, make_parent
-from unidet.smoothing import MovingAverage
+from unidet.files.outputs import check_output, make_parent
 
 #: Largest factor of the moving average.
 SMOOTHING = 0.9
@@ -34,7 +34,7 @@ COLOURS = (
 
 
 def moving_average(values: np.ndarray, factor: float | None = None) -> np.ndarray:
-    """Exponential moving average of a curve, see :class:`unidet.smoothing.MovingAverage`.
+    """Exponential moving average of a curve, see :class:`unidet.engine.smoothing.MovingAverage`.
 
     Without a factor, one that suits the number of values, ``SMOOTHING`` at most.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 from unidet.data import images
 from unidet.errors import UserError
-from unidet.outputs import make_parent
+from unidet.files.outputs import make_parent
 from unidet.structures import Detections, Targets
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -1,0 +1,209 @@
+"""DETR (Carion et al. 2020): ResNet, transformer, and a set of queries that answer all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unidet.backends import nn, ops
+from unidet.data.preprocess import Preprocess
+from unidet.models.boxes.geometry import from_centres
+from unidet.models.detr.config import DETRConfig
+from unidet.models.detr.criterion import SetCriterion, SetGoals
+from unidet.models.detr.positions import positions_of
+from unidet.models.detr.transformer import Dropouts, Transformer
+from unidet.models.layers.attention import padding_mask
+from unidet.models.layers.resnet import ResNet
+from unidet.models.retinanet.postprocess import softmax
+from unidet.structures import Batch, Detections, Targets
+
+
+class _BoxMLP(nn.Module):
+    """Three linear layers with ReLU between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 4)]
+        )
+
+    def forward(self, x: Any) -> Any:
+        first, second, last = self.layers
+        return last(ops.relu(second(ops.relu(first(x)))))
+
+
+class DETR(nn.Module):
+    """Detector without anchors and without NMS.
+
+    Args:
+        arguments: see :class:`unidet.models.detr.config.DETRConfig`.
+
+    Labels run from 0 to ``num_classes - 1``; the published models use COCO's category ids.
+    """
+
+    #: ``forward`` wants to know where each image ends.
+    takes_image_sizes = True
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.settings = c = DETRConfig(**arguments)
+        self.class_names = c.class_names
+        self.model_name = f"detr_r{c.depth}{'_dc5' if c.dilation else ''}"
+        #: How a photo becomes an input of this model.
+        self.preprocess = Preprocess.from_dict(c.preprocess)
+        self.criterion = SetCriterion(c)
+        self.backbone = ResNet(
+            c.depth,
+            norm=c.norm,
+            norm_eps=c.norm_eps,
+            norm_eval=c.norm_eval,
+            frozen_stages=c.frozen_stages,
+            dilate_last=c.dilation,
+        )
+        self.input_proj = nn.Conv2d(self.backbone.channels[-1], c.width, 1)
+        self.transformer = Transformer(
+            c.width,
+            c.heads,
+            c.encoder_layers,
+            c.decoder_layers,
+            c.feedforward,
+            Dropouts(c.dropout, c.attention_dropout, c.activation_dropout, c.input_dropout),
+            c.renormalise,
+        )
+        self.query_embed = nn.Embedding(c.num_queries, c.width)
+        self.class_embed = nn.Linear(c.width, c.num_classes + 1)
+        self.bbox_embed = _BoxMLP(c.width)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and all arguments, from which ``create_model`` makes the model again."""
+        arguments = self.settings.to_dict()
+        del arguments["depth"], arguments["dilation"]  # part of the name
+        arguments["preprocess"] = self.preprocess.to_dict()
+        return {"name": self.model_name, "arguments": arguments}
+
+    def forward(
+        self, images: Any, image_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, Any]:
+        """Raw answers for normalised, padded images ``(N, 3, H, W)``.
+
+        Args:
+            images: the batch.
+            image_sizes: ``(h, w)`` of each image without its padding; by default there is none.
+
+        Returns:
+            ``cls_logits`` ``(L, N, Q, K + 1)``, no object last, and ``boxes_cxcywh``
+            ``(L, N, Q, 4)``, shares of the image without padding; one entry for each decoder
+            layer with auxiliary losses, else of the last alone. ``image_sizes`` as given.
+
+        Raises:
+            ValueError: sizes of other images, or larger than the batch.
+        """
+        shape = ops.shape(images)
+        sizes = _checked(image_sizes, shape)
+        features = self.input_proj(self.backbone(images)[-1])  # (N, width, h, w)
+        count, width, *grid = ops.shape(features)
+        cells = ops.transpose(ops.reshape(features, (count, width, -1)), (0, 2, 1))
+        valid, places = positions_of((shape[2], shape[3]), sizes, (grid[0], grid[1]), width)
+        kind = ops.dtype(features)
+        mask = None if valid.all() else ops.asarray(padding_mask(valid), kind, like=images)
+        queries = self.settings.num_queries
+        answers = self.transformer(
+            cells,
+            ops.asarray(places, kind, like=images),
+            ops.broadcast_to(self.query_embed.weight, (count, queries, width)),
+            mask,
+            self.settings.auxiliary_losses,
+        )
+        found = ops.stack(answers, axis=0)  # (L, N, Q, width)
+        return {
+            "cls_logits": self.class_embed(found),
+            "boxes_cxcywh": ops.sigmoid(self.bbox_embed(found)),
+            "image_sizes": sizes,
+        }
+
+    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetGoals:
+        """What the queries shall answer, as arrays: the host's part of :meth:`losses`."""
+        return self.criterion.assign(outputs, targets)
+
+    def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
+        """Loss terms with their weights, to be added up.
+
+        Args:
+            outputs: of :meth:`forward`.
+            targets: objects of each image, in pixels of the input.
+
+        Returns:
+            Scalar tensors ``loss_ce``, ``loss_bbox`` and ``loss_giou`` (or of another measure);
+            of the earlier decoder layers with ``_0``, ``_1``, ... behind.
+
+        Raises:
+            ValueError: a label that the model cannot learn, or a wrong number of targets.
+        """
+        if len(targets) != len(outputs["image_sizes"]):
+            raise ValueError(
+                f"Invalid value for `targets`. Expected one for each of "
+                f"{len(outputs['image_sizes'])} images. Received {len(targets)}."
+            )
+        return self.criterion.losses(outputs, self.goals(outputs, targets))
+
+    def count(self, batch: Batch) -> None:
+        """Counts what :meth:`losses` divides by, see ``batch_split``; no network runs."""
+        objects = self.criterion.objects(batch.targets, batch.image_sizes)
+        counts = [len(labels) for labels, _ in objects]
+        self.criterion.count(counts, self.settings.num_queries)
+
+    def measures(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, float]:
+        """What is watched and not trained on; see :meth:`SetCriterion.measures`."""
+        return self.criterion.measures(outputs, targets)
+
+    def predict(self, outputs: dict[str, Any], batch: Batch) -> list[Detections]:
+        """Detections of each image in pixels of the original, by falling score.
+
+        Each query gives its most likely class. Boxes are not clipped and nothing is suppressed.
+
+        Args:
+            outputs: of :meth:`forward` for ``batch.images``.
+            batch: sizes of the images.
+        """
+        c = self.settings
+        probabilities = softmax(ops.to_numpy(outputs["cls_logits"])[-1])[..., :-1]
+        boxes = ops.to_numpy(outputs["boxes_cxcywh"])[-1]
+        found = []
+        for rows, places, (height, width) in zip(probabilities, boxes, batch.original_sizes):
+            labels, scores = rows.argmax(axis=1), rows.max(axis=1)
+            order = np.argsort(-scores, kind="stable")
+            order = order[scores[order] > c.score_threshold][: c.max_detections]
+            sides = np.array([width, height, width, height], np.float32)
+            found.append(
+                Detections(
+                    from_centres(places[order]) * sides,
+                    scores[order],
+                    labels[order].astype(np.int64),
+                    self.class_names,
+                )
+            )
+        return found
+
+
+def _checked(
+    sizes: Sequence[tuple[int, int]] | None, shape: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    count, _, height, width = shape
+    if sizes is None:
+        return ((int(height), int(width)),) * count
+    if len(sizes) != count:
+        raise ValueError(
+            f"Invalid value for `image_sizes`. Expected one for each of {count} images. "
+            f"Received {len(sizes)}."
+        )
+    plain = tuple((int(h), int(w)) for h, w in sizes)
+    for h, w in plain:
+        if not (1 <= h <= height and 1 <= w <= width):
+            raise ValueError(
+                f"Invalid value for `image_sizes`. Expected 1 to {height} by 1 to {width} pixels. "
+                f"Received {h} by {w}."
+            )
+    return plain

@@ -1,1 +1,0 @@
-"""Recipes: runs that build on one another, as one command that can be interrupted anywhere."""

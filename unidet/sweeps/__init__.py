@@ -1,1 +1,0 @@
-"""Sweeps: many versions of one run, each trained with one seed or with several, and compared."""
