@@ -21,7 +21,6 @@ from sides import Step, measure, report, targets, torch_step, unidet_step
 
 import unidet
 from unidet.backends import nn
-from unidet.models.base import outputs_of
 from unidet.models.boxes.geometry import to_centres
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
@@ -51,7 +50,7 @@ def ours(model: Any, batch: Batch, train: bool) -> Step:
     """One step of unidet, from images on the host to detections or new weights."""
     return unidet_step(
         model,
-        lambda: outputs_of(model, batch),
+        lambda: model.run(batch),
         list(batch.targets),
         train,
         lambda outputs: float(len(model.predict(outputs, batch)[0])),

@@ -22,7 +22,6 @@ from unidet.backends import ops, optim
 from unidet.engine.stepper import Stepper
 from unidet.export import OnnxDetector
 from unidet.export.write import onnx_bytes
-from unidet.models.base import outputs_of
 from unidet.structures import Batch, Targets
 
 HEIGHT, WIDTH = 320, 416
@@ -84,7 +83,7 @@ def detecting(model: Any, batch: Batch) -> Step:
     def step() -> float:
         model.eval()
         with ops.no_grad():
-            return float(len(model.predict(outputs_of(model, batch), batch)[0]))
+            return float(len(model.predict(model.run(batch), batch)[0]))
 
     return step
 

@@ -19,7 +19,6 @@ from heap import as_alone
 
 import unidet
 from unidet.backends import kernels, ops, optim, random
-from unidet.models.base import outputs_of
 from unidet.models.unidetector.calibration import open_scores
 from unidet.models.unidetector.open_vocabulary import OpenVocabulary
 from unidet.structures import Batch, Targets
@@ -45,7 +44,7 @@ def detect(model: Any, batch: Batch, backend: str) -> dict[str, float]:
     """Seconds of the network up to logits on the host, and of all that follows."""
     started = time.perf_counter()
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
     outputs = {**outputs, **{k: ops.to_numpy(outputs[k]) for k in ("cls_logits", "box_deltas")}}
     network = time.perf_counter() - started
     outputs = {**outputs, "cls_logits": ops.asarray(outputs["cls_logits"], backend=backend)}
@@ -79,7 +78,7 @@ def train_step(model: Any, batch: Batch) -> float:
     for _ in range(3):
         started = time.perf_counter()
         with random.at(0, "step", 0):
-            total, *others = model.losses(outputs_of(model, batch), batch.targets).values()
+            total, *others = model.losses(model.run(batch), batch.targets).values()
         for value in others:
             total = total + value
         optimizer.zero_grad()

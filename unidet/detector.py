@@ -15,8 +15,7 @@ from unidet.checkpoints.native import Checkpoint, check_finite, load_checkpoint,
 from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
 from unidet.errors import UserError
-from unidet.models import create_from, model_spec
-from unidet.models.base import outputs_of
+from unidet.models import DetectionModel, ReadsText, create_from, model_spec
 from unidet.structures import Batch, Detections
 from unidet.visualization.draw import read_image
 
@@ -36,7 +35,7 @@ def check_detects(name: str, source: str) -> None:
     Raises:
         UserError: unknown model, or no detector.
     """
-    if not hasattr(model_spec(name).constructor, "predict"):
+    if not issubclass(model_spec(name).constructor, DetectionModel):
         raise UserError(
             f"Invalid checkpoint {source}. Expected a detector. Received {name}, which finds no "
             f"boxes; it can be the start of one: train.weights={source}."
@@ -53,7 +52,7 @@ def check_vocabulary(model: Any, source: str = "of the detector") -> None:
     Raises:
         UserError: all its vectors are zero, as after the import of a backbone.
     """
-    if hasattr(model, "using_vocabulary") and not ops.to_numpy(model.head.text()).any():
+    if isinstance(model, ReadsText) and not model.has_vocabulary():
         raise UserError(
             f"Invalid vocabulary {source}. Expected text vectors of the classes to find. Received "
             "zeros alone; set_vocabulary, --classes or --embeddings gives others."
@@ -152,7 +151,7 @@ class Detector:
         self._releases = Releases()
         self.backend = backend_of(model)
         self.preprocess = preprocess if preprocess is not None else model.preprocess
-        names = class_names or getattr(model, "class_names", None)
+        names = class_names or model.class_names
         self.class_names: tuple[str, ...] | None = tuple(names) if names else None
         model.eval()
 
@@ -165,7 +164,7 @@ class Detector:
         Raises:
             UserError: the model finds its boxes itself, or the other one offers none.
         """
-        if not getattr(self.model, "needs_proposals", False):
+        if not self.model.needs_proposals:
             raise UserError(
                 "Invalid value for `first_stage`. Expected none, because "
                 f"{self.model.config['name']} finds its boxes itself. Received one."
@@ -219,7 +218,7 @@ class Detector:
         """
         from unidet.text.lookup import checked_names, find_vectors
 
-        if not hasattr(self.model, "using_vocabulary"):
+        if not isinstance(self.model, ReadsText):
             raise UserError(
                 "Invalid model. Expected one that classifies by text, such as "
                 f"unidetector_e2e_r50_c4. Received {self.model.config['name']}, whose classes are "
@@ -316,10 +315,10 @@ class Detector:
             check_vocabulary(self.model)
             self._has_vocabulary = True
         batch = self.preprocess.batch([pixels])
-        if getattr(self.model, "needs_proposals", False):
+        if self.model.needs_proposals:
             batch.proposals = self._propose(pixels, batch)
         with ops.no_grad():
-            outputs = outputs_of(self.model, batch)
+            outputs = self.model.run(batch)
             found = self.model.predict(outputs, batch)[0]
         self._releases.used()
         if self.class_names is not None:

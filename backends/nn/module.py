@@ -76,6 +76,7 @@ class ModuleMeta(type):
 
     _natives: dict[str, type]
     _backend: str | None
+    constructor_arguments: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
@@ -88,6 +89,7 @@ class ModuleMeta(type):
                 f"Invalid value for `backend`. Expected {owner!r}, the framework of this class. "
                 f"Received {backend!r}."
             )
+        args, kwargs = cls.constructor_arguments(args, kwargs)
         check_layer(cls.__name__, args, kwargs)
         name = owner or registry.resolve(backend)
         kind = native_class(cls, name)
@@ -158,6 +160,13 @@ class Module(metaclass=ModuleMeta):
         def named_children(self) -> Iterator[tuple[str, Any]]: ...
         def state_dict(self) -> dict[str, Any]: ...
         def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> Any: ...
+
+    @classmethod
+    def constructor_arguments(
+        cls, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What ``__init__`` receives for the arguments of a call; a subclass may change it."""
+        return args, kwargs
 
     def initial_values(self, draw: Draw) -> dict[str, np.ndarray]:
         """Initial values of parameters and buffers, by name relative to this module.

@@ -11,7 +11,6 @@ from tests.models.test_detr import TINY
 from tests.parity import test_certificate, test_two_stage, test_unidetector
 from unidet.backends import nn, ops, optim, random
 from unidet.certificate.certify import build, certify, fixed_batch
-from unidet.models.base import outputs_of
 
 DETR = {"name": "detr_r18", "arguments": {**TINY, "score_threshold": 0.0}}
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -60,7 +59,7 @@ def test_twenty_steps_agree(kind: str, optimizer: str) -> None:
         curve = []
         for step in range(20):
             with random.at(0, "step", step):
-                outputs = outputs_of(model, batch, like=like)
+                outputs = model.run(batch, like=like)
                 more = []
                 if kind == "faster_rcnn":
                     if side == "torch":

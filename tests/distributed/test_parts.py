@@ -12,7 +12,6 @@ from unidet.backends.parallel import batch_split
 from unidet.data.order import take_part
 from unidet.engine.stepper import Stepper
 from unidet.models import create_model
-from unidet.models.base import count_goals
 from unidet.structures import Batch, Part, Targets
 
 #: Sizes of four images; the second batch is padded by the first alone.
@@ -167,7 +166,7 @@ def test_counts_are_those_of_the_losses(backend: str) -> None:
         batch = whole_batch()
         ahead: dict[str, float] = {}
         with batch_split.counting(ahead, 0):
-            count_goals(model, batch)
+            model.count(batch)
         asked: dict[str, float] = {}
         with batch_split.counting(asked, 0):
             model.losses(Stepper(model, None).outputs(batch), batch.targets)
@@ -180,7 +179,7 @@ def test_counting_leaves_running_statistics_alone(backend: str) -> None:
     model.train()
     before = nn.state_arrays(model)
     with batch_split.counting({}, 0):
-        count_goals(model, whole_batch())
+        model.count(whole_batch())
     after = nn.state_arrays(model)
     for name in before:
         if "running" in name:

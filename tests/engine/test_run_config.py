@@ -23,7 +23,6 @@ from unidet.config.yaml_io import parse
 from unidet.data import Preprocess, create_augmentation
 from unidet.engine.schedule import Span, scale
 from unidet.models import model_spec
-from unidet.models.factory import CONFIGS
 
 BASE = {"model": {"name": "net"}, "data": {"format": "scenes"}}
 
@@ -214,7 +213,7 @@ def test_shipped_configs_fit_the_library(name: str) -> None:
     arguments = {**spec.defaults, **config.model.arguments}
     if "num_classes" in spec.accepts:
         arguments["num_classes"] = 3
-    Preprocess.from_dict(CONFIGS[spec.constructor](**arguments).preprocess)
+    Preprocess.from_dict(spec.constructor.config_class(**arguments).preprocess)
     for augmentation in config.data.augmentations:
         create_augmentation(augmentation.name, augmentation.arguments)
     span = Span(total=config.train.epochs * 200, per_epoch=200)

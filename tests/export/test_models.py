@@ -17,7 +17,6 @@ from unidet.backends import ops
 from unidet.detector import Detector
 from unidet.export import OPSETS, OnnxDetector, export_onnx
 from unidet.export.write import onnx_bytes
-from unidet.models.base import outputs_of
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -113,10 +112,10 @@ def test_models_of_either_framework(backend: str) -> None:
 def test_exporting_leaves_the_model_as_it_is() -> None:
     model = model_of("retinanet")
     batch = batches(model)[0]
-    before = outputs_of(model, batch)["cls_logits"]
+    before = model.run(batch)["cls_logits"]
     model.train()
     onnx_bytes(model)
     assert model.training
     model.eval()
-    after = outputs_of(model, batch)["cls_logits"]
+    after = model.run(batch)["cls_logits"]
     np.testing.assert_array_equal(ops.to_numpy(ops.detach(before)), ops.to_numpy(ops.detach(after)))

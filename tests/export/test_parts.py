@@ -23,10 +23,10 @@ from unidet.export.two_stage import level_bounds
 from unidet.models.boxes.anchors import AnchorGenerator, octave_sizes
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.geometry import clip_boxes
+from unidet.models.boxes.scores import sigmoid
 from unidet.models.boxes.tblr_coder import TBLRCoder
 from unidet.models.detr.positions import positions_of
 from unidet.models.faster_rcnn.roi_levels import RULES, roi_levels
-from unidet.models.retinanet.postprocess import sigmoid
 
 
 def computed(

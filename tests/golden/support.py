@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn, ops
-from unidet.models.base import outputs_of
 from unidet.structures import Batch, Detections, Targets
 
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
@@ -120,7 +119,7 @@ def losses_and_gradients(
     losses: dict[str, Any] = {}
 
     def total(*_: Any) -> Any:
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
         losses.update(model.losses(outputs, batch.targets))
         first, *others = losses.values()
         for value in others:

@@ -17,7 +17,6 @@ from tests.golden.test_unidetector import (
 )
 from unidet.backends import nn, ops
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.structures import Detections
 from unidet.weights_convert import FAMILIES
 
@@ -55,7 +54,7 @@ def test_first_stage(sample_data: Path, backend: str, index: int) -> None:
         for name, part in (("backbone", model.backbone), ("fpn", model.neck))
     ]
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
     for handle in handles:
         handle.remove()
     for name, maps in seen.items():
@@ -77,7 +76,7 @@ def test_first_stage(sample_data: Path, backend: str, index: int) -> None:
 
     batch.proposals = [stored]
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
     golden.check(f"{index}/cls_score", outputs["cls_logits"])
     golden.check(f"{index}/bbox_pred", outputs["box_deltas"])
     golden.check(f"{index}/bbox_score", outputs["quality_logits"])

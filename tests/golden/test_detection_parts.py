@@ -21,7 +21,7 @@ from unidet.models.boxes.anchors import AnchorGenerator, octave_sizes, truncated
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.geometry import clip_boxes
 from unidet.models.boxes.matcher import Matcher
-from unidet.models.retinanet.presets import dialect
+from unidet.models.retinanet.presets import PRESETS_BY_NAME
 from unidet.models.retinanet.targets import build_targets
 from unidet.structures import Targets
 
@@ -198,7 +198,7 @@ def test_smooth_l1_loss(gold: Any, backend: str, beta: str) -> None:
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_yhenon_losses(gold: Any, backend: str, empty: bool) -> None:
-    c = dialect("yhenon")
+    c = PRESETS_BY_NAME["yhenon"]
     rows = gold["yhenon_loss/annotations"]
     rows = rows[:0] if empty else rows[rows[:, 4] >= 0]
     goal = build_targets(

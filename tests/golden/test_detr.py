@@ -20,7 +20,6 @@ from unidet.backends import backend_of, nn, ops
 from unidet.data.preprocess import Preprocess
 from unidet.data.transforms import scale_targets
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.models.detr.positions import positions_of
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
@@ -113,7 +112,7 @@ def run(case: Case) -> dict[str, Any]:
 
     handles = [part.register_forward_hook(keep(name)) for name, part in parts.items()]
     with ops.no_grad():
-        outputs = outputs_of(case.model, case.batch)
+        outputs = case.model.run(case.batch)
     for handle in handles:
         handle.remove()
     return {**outputs, "seen": {name: ops.to_numpy(value) for name, value in seen.items()}}
@@ -191,7 +190,7 @@ def test_losses_and_gradients(case: Case, auxiliary: bool) -> None:
     for name, value in named.items():
         assert value == pytest.approx(float(golden[f"{prefix}loss/{name}"]), rel=1e-3), name
     assert sum(losses.values()) == pytest.approx(float(golden[f"{prefix}loss/total"]), rel=1e-3)
-    measures = quiet.measures(outputs_of(quiet, case.batch), case.batch.targets)
+    measures = quiet.measures(quiet.run(case.batch), case.batch.targets)
     assert measures["cardinality_error"] == pytest.approx(
         float(golden[f"{prefix}loss/cardinality_error"])
     )

@@ -13,7 +13,6 @@ import pytest
 from tests.golden.support import Golden, as_targets, losses_and_norms, matched_share, padded_batch
 from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.models.unidetector.box_head import cosine_logits
 from unidet.models.unidetector.federated import draw_classes
 from unidet.structures import Batch
@@ -68,7 +67,7 @@ def run(model: Any, batch: Batch) -> tuple[dict[str, Any], dict[str, np.ndarray]
     parts["attnpool"] = model.head.attnpool
     handles = [part.register_forward_hook(keep(name)) for name, part in parts.items()]
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
     for handle in handles:
         handle.remove()
     return outputs, {

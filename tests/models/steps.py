@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from unidet.backends import nn, ops
-from unidet.models.base import outputs_of
 from unidet.structures import Batch
 
 
@@ -16,7 +15,7 @@ def step(model: Any, batch: Batch, sampled: Any = None) -> tuple[dict, dict, Any
     kept: list[Any] = [sampled]
 
     def total(*_: Any) -> Any:
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
         if kept[0] is None:
             kept[0] = model.goals(outputs, batch.targets)
         losses.update(model.losses(outputs, batch.targets, kept[0]))

@@ -13,13 +13,12 @@ import pytest
 from tests.models.steps import step
 from unidet.backends import available, nn, ops, random
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.models.boxes.geometry import box_area, intersection
 from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
 from unidet.models.unidetector.cln_targets import (
     centerness,
-    quality_goals,
+    quality_targets,
     roi_quality,
     without_border_targets,
 )
@@ -70,7 +69,7 @@ def tiny(backend: str, **changes: Any) -> Any:
 
 def answers(model: Any, batch: Batch) -> dict[str, Any]:
     with ops.no_grad():
-        return outputs_of(model, batch)
+        return model.run(batch)
 
 
 # --- centerness ---------------------------------------------------------------------------------
@@ -101,7 +100,7 @@ def test_centerness_by_hand() -> None:
 def test_quality_goals_by_hand() -> None:
     anchors = boxes((0, 0, 20, 20), (100, 100, 120, 120), (4, 0, 24, 20), (-8, 0, 12, 20))
     target = targets((2, 0, 22, 20, 5))
-    goal = quality_goals(
+    goal = quality_targets(
         anchors,
         [target, targets()],
         [(200, 200)] * 2,
@@ -123,7 +122,7 @@ def test_every_positive_of_the_quality_branch_may_be_asked(backend: str) -> None
     model = tiny(backend, rpn_batch=8, rpn_border=None, quality_positive_iou=0.2)
     model.train()
     batch = batch_of([targets((10, 6, 70, 60, 0)), targets((20, 8, 60, 50, 0))])
-    goal = model.goals(outputs_of(model, batch), batch.targets)["rpn_quality"]
+    goal = model.goals(model.run(batch), batch.targets)["rpn_quality"]
     asked = goal.weights > 0
     assert asked.sum() == 16
     assert (goal.wanted[asked] > 0).sum() > 8
@@ -140,7 +139,7 @@ def test_objects_at_the_border_teach_no_box(backend: str) -> None:
     for skip in (True, False):
         model = tiny(backend, skip_border_targets=skip, rpn_border=None)
         model.train()
-        found[skip] = model.goals(outputs_of(model, batch), batch.targets)["rpn"]
+        found[skip] = model.goals(model.run(batch), batch.targets)["rpn"]
     rows = found[False].boxes
     real = rows.weights > 0
     touching = (rows.boxes[:, :2] == 0).any(axis=1)
@@ -210,7 +209,7 @@ def test_quality_of_proposals(backend: str) -> None:
     model.train()
     near = [one.boxes_xyxy + np.float32(shift) for one in OBJECTS for shift in (2, -3, 30)]
     batch = batch_of(proposals=[np.concatenate(near[:3]), np.concatenate(near[3:])])
-    goals = model.goals(outputs_of(model, batch), batch.targets)
+    goals = model.goals(model.run(batch), batch.targets)
     roi, quality = goals["roi"], goals["roi_quality"]
     positive = np.flatnonzero(roi.classes == 0)
     real = quality.weights > 0

@@ -10,7 +10,6 @@ import pytest
 
 from unidet.backends import nn, ops, random
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.models.detr.matcher import HungarianMatcher
 from unidet.structures import Batch, Targets
 
@@ -55,7 +54,7 @@ def test_what_lies_in_the_padding_changes_nothing(backend: str) -> None:
     loud = batch(GOALS[1], sizes=((48, 64),))
     loud.images = wide.images.copy()
     loud.images[:, :, 240:, 250:] = 9
-    found = [ops.to_numpy(outputs_of(model, one)["cls_logits"]) for one in (wide, loud)]
+    found = [ops.to_numpy(model.run(one)["cls_logits"]) for one in (wide, loud)]
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
@@ -102,7 +101,7 @@ def judged_losses(model: Any, outputs: Any, goals: tuple[Targets, ...], sizes: A
 
 def test_losses_against_a_judge(backend: str) -> None:
     model, data = tiny(backend), batch(*GOALS)
-    outputs = outputs_of(model, data)
+    outputs = model.run(data)
     losses = {k: float(ops.item(v)) for k, v in model.losses(outputs, data.targets).items()}
     assert list(losses) == [
         *("loss_ce", "loss_bbox", "loss_giou"),
@@ -117,7 +116,7 @@ def test_losses_against_a_judge(backend: str) -> None:
 def test_box_losses_by_name(backend: str, kind: str, space: str) -> None:
     data = batch(*GOALS)
     model = tiny(backend, box_loss=kind, match_measure=kind, box_loss_space=space)
-    losses = model.losses(outputs_of(model, data), data.targets)
+    losses = model.losses(model.run(data), data.targets)
     assert f"loss_{kind}" in losses
     assert np.isfinite(float(ops.item(losses[f"loss_{kind}"])))
 
@@ -128,7 +127,7 @@ def test_giou_does_not_mind_the_space_and_diou_does(backend: str) -> None:
     for kind in ("giou", "diou"):
         for space in ("normalised", "pixels"):
             model = tiny(backend, box_loss=kind, box_loss_space=space)
-            losses = model.losses(outputs_of(model, data), data.targets)
+            losses = model.losses(model.run(data), data.targets)
             values[kind, space] = float(ops.item(losses[f"loss_{kind}"]))
     assert values["giou", "pixels"] == pytest.approx(values["giou", "normalised"], rel=1e-5)
     assert abs(values["diou", "pixels"] - values["diou", "normalised"]) > 1e-4
@@ -139,7 +138,7 @@ def test_images_without_objects(backend: str) -> None:
     weights = nn.trainable(model)
 
     def total(*_: Any) -> Any:
-        losses = model.losses(outputs_of(model, data), data.targets)
+        losses = model.losses(model.run(data), data.targets)
         for name in ("loss_bbox", "loss_giou", "loss_bbox_0"):
             assert float(ops.item(losses[name])) == 0
         return sum(losses.values())
@@ -151,7 +150,7 @@ def test_images_without_objects(backend: str) -> None:
 
 def test_crowds_and_boxes_without_area_are_left_out(backend: str) -> None:
     model, data = tiny(backend), batch(*GOALS)
-    outputs = outputs_of(model, data)
+    outputs = model.run(data)
     more = targets(*[(8, 8, 40, 56, 0), (30, 4, 90, 60, 2), (5, 5, 5, 9, 1), (0, 0, 50, 50, 1)])
     more.crowd[3] = True
     plain, mixed = (
@@ -163,7 +162,7 @@ def test_crowds_and_boxes_without_area_are_left_out(backend: str) -> None:
 
 def test_measures(backend: str) -> None:
     model, data = tiny(backend), batch(*GOALS)
-    outputs = outputs_of(model, data)
+    outputs = model.run(data)
     shape = ops.shape(outputs["cls_logits"])
     logits = np.zeros(shape, np.float32)
     logits[..., 1] = 5  # all six queries see class 1: 2 and 1 objects are there
@@ -199,7 +198,7 @@ def test_counts_of_the_published_models() -> None:
 def test_one_layer_without_auxiliary_losses(backend: str) -> None:
     data = batch(*GOALS)
     many, one = (tiny(backend, auxiliary_losses=a) for a in (True, False))
-    left, right = (outputs_of(model, data) for model in (many, one))
+    left, right = (model.run(data) for model in (many, one))
     assert ops.shape(left["cls_logits"])[0] == 2
     assert ops.shape(right["cls_logits"])[0] == 1
     for key in ("cls_logits", "boxes_cxcywh"):
@@ -229,7 +228,7 @@ def test_the_last_stage_may_dilate(backend: str, depth: int) -> None:
 def test_detections_are_in_pixels_of_the_original(backend: str) -> None:
     model, data = tiny(backend), batch(*GOALS)
     data.original_sizes = [(128, 192), (48, 64)]
-    outputs = outputs_of(model, data)
+    outputs = model.run(data)
     boxes = np.zeros(ops.shape(outputs["boxes_cxcywh"]), np.float32)
     boxes[:] = [0.5, 0.25, 0.5, 0.25]
     outputs["boxes_cxcywh"] = ops.asarray(boxes, backend=backend)
@@ -246,7 +245,7 @@ def test_dropout_acts_in_training_alone(backend: str) -> None:
         runs = []
         for training in (False, False, True, True):
             model.train(training)
-            runs.append(ops.to_numpy(outputs_of(model, data)["cls_logits"]))
+            runs.append(ops.to_numpy(model.run(data)["cls_logits"]))
         np.testing.assert_array_equal(runs[0], runs[1])
         assert np.abs(runs[2] - runs[3]).max() > 1e-4, name
 
@@ -293,7 +292,7 @@ def test_wrong_sizes_and_labels(backend: str) -> None:
 
 def test_numbers_that_are_lost_show_in_the_loss(backend: str) -> None:
     model, data = tiny(backend), batch(*GOALS)
-    outputs = outputs_of(model, data)
+    outputs = model.run(data)
     bad = np.full(ops.shape(outputs["cls_logits"]), np.nan, np.float32)
     outputs["cls_logits"] = ops.asarray(bad, backend=backend)
     losses = model.losses(outputs, data.targets)

@@ -11,10 +11,8 @@ import pytest
 from tests.models.steps import step
 from unidet.backends import backend_of, nn, ops, random
 from unidet.models import MODELS, create_model
-from unidet.models.base import outputs_of
 from unidet.models.faster_rcnn import fast_rcnn as module
-from unidet.models.faster_rcnn.config import FasterRCNNConfig
-from unidet.models.faster_rcnn.presets import DIALECTS, dialect
+from unidet.models.faster_rcnn.presets import PRESETS_BY_NAME
 from unidet.structures import Batch, Targets
 
 SMALL = {
@@ -74,7 +72,7 @@ def test_backends_agree(both: None, variant: str) -> None:
         model = create_model(name, backend=backend, seed=3, **{**SMALL, **changes})
         spread(model)
         with ops.no_grad():
-            outputs = outputs_of(model, batch)
+            outputs = model.run(batch)
         raw = {key: ops.to_numpy(outputs[key]) for key in ("rpn_logits", "cls_logits")}
         losses, gradients, sampled = step(model, batch, sampled)
         sides.append((outputs["proposals"], raw, losses, gradients))
@@ -109,14 +107,14 @@ def test_odd_ground_truth_gives_finite_losses(backend: str) -> None:
     with pytest.raises(ValueError, match="labels from 0 to 2"):
         step(model, batch_of([targets((4, 6, 30, 40, 3))]))
     with pytest.raises(ValueError, match="targets"):
-        model.losses(outputs_of(model, batch_of(OBJECTS)), OBJECTS[:1])
+        model.losses(model.run(batch_of(OBJECTS)), OBJECTS[:1])
 
 
 def test_samples_follow_the_step(backend: str) -> None:
     model = create_model("faster_rcnn_r18_fpn", backend=backend, **SMALL)
     batch = batch_of(OBJECTS)
     model.train()
-    outputs = outputs_of(model, batch)
+    outputs = model.run(batch)
 
     def drawn(number: int) -> np.ndarray:
         with random.at(7, "step", number):
@@ -131,12 +129,12 @@ def test_given_proposals(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(OBJECTS)
     given = [np.array([[4, 6, 30, 40], [-50, -20, -10, 500], [8, 8, 8, 8]]), np.zeros((0, 4))]
     with pytest.raises(ValueError, match="proposals"):
-        outputs_of(model, batch)
+        model.run(batch)
     batch.proposals = given
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
         monkeypatch.setattr(module, "CHUNK", 1)
-        pieces = outputs_of(model, batch)
+        pieces = model.run(batch)
     assert outputs["roi_counts"] == [3, 0]
     assert ops.shape(outputs["cls_logits"]) == (3, 4)
     assert ops.shape(outputs["box_deltas"]) == (3, 12)
@@ -149,11 +147,11 @@ def test_given_proposals(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(losses) == {"loss_cls", "loss_box"} and np.isfinite(list(losses.values())).all()
     batch.proposals = [np.zeros((0, 4)), np.zeros((0, 4))]
     with ops.no_grad():
-        nothing = outputs_of(model, batch)
+        nothing = model.run(batch)
         assert [len(one) for one in model.predict(nothing, batch)] == [0, 0]
     for wrong in ([given[0]], [np.zeros((2, 5)), given[1]], [given[0] * np.nan, given[1]]):
         with pytest.raises(ValueError, match="proposals"):
-            outputs_of(model, batch, proposals=wrong)
+            model.run(batch, proposals=wrong)
 
 
 def test_numbers_that_diverged_detect_nothing(backend: str) -> None:
@@ -163,7 +161,7 @@ def test_numbers_that_diverged_detect_nothing(backend: str) -> None:
     broken = {"rpn.cls_out.bias": arrays["rpn.cls_out.bias"] * 0 + np.float32(np.nan)}
     nn.load_arrays(model, {**arrays, **broken})
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
         assert [len(boxes) for boxes in outputs["proposals"]] == [0, 0]
         assert [len(one) for one in model.predict(outputs, batch)] == [0, 0]
 
@@ -171,7 +169,7 @@ def test_numbers_that_diverged_detect_nothing(backend: str) -> None:
 def test_proposals_stay_in_their_image(backend: str) -> None:
     model = create_model("faster_rcnn_r18_fpn", backend=backend, **SMALL)
     with ops.no_grad():
-        outputs = outputs_of(model, batch_of(OBJECTS))
+        outputs = model.run(batch_of(OBJECTS))
     assert outputs["proposals"][1].max() <= 90 and outputs["proposals"][1][:, 3].max() <= 60
     assert len(outputs["proposals"][0]) == 20
     with pytest.raises(ValueError, match="image_sizes"):
@@ -190,22 +188,10 @@ def test_what_is_frozen(backend: str) -> None:
     assert all(m.training for _, m in live.train().named_modules())
 
 
-def test_every_dialect_is_written_out_in_full() -> None:
-    for style, dialects in DIALECTS.items():
-        for name in dialects:
-            settings = dialect(name, style)
-            assert set(settings) == set(FasterRCNNConfig.names()) - {"depth", "class_names"}
-            assert FasterRCNNConfig(depth=50, **settings).style == style
-    with pytest.raises(ValueError, match="Did you mean 'mmdet"):
-        dialect("mdet")
-    with pytest.raises(ValueError, match="style"):
-        dialect("mmdet", "c5")
-
-
 def test_shipped_names() -> None:
     for family in ("faster_rcnn", "fast_rcnn"):
         names = [name for name in MODELS if name.startswith(f"{family}_")]
-        assert len(names) == 5 * len(DIALECTS["fpn"]) + 2 * len(DIALECTS["c4"])
+        assert len(names) == 5 * len(PRESETS_BY_NAME["fpn"]) + 2 * len(PRESETS_BY_NAME["c4"])
         assert {f"{family}_r18_fpn", f"{family}_r101_c4_detectron2"} <= set(names)
 
 

@@ -9,9 +9,15 @@ from unidet.backends import random
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.targets import PAD
 from unidet.models.faster_rcnn.config import FasterRCNNConfig
-from unidet.models.faster_rcnn.targets import PAD, ClassRows, RoITargets, class_rows, roi_targets
-from unidet.models.unidetector.federated import ClassGoals, OpenTargets, class_goals, draw_classes
+from unidet.models.faster_rcnn.targets import ClassRows, RoITargets, class_rows, roi_targets
+from unidet.models.unidetector.federated import (
+    ClassTargets,
+    OpenTargets,
+    class_targets,
+    draw_classes,
+)
 from unidet.structures import Targets
 
 BACKGROUND = 9
@@ -38,7 +44,7 @@ def goals(images: list[int], classes: list[int]) -> RoITargets:
     )
 
 
-def chosen(group: ClassGoals) -> list[int]:
+def chosen(group: ClassTargets) -> list[int]:
     """Classes that are asked, without the padding and the background."""
     return group.columns[group.weights[0] > 0].tolist()
 
@@ -95,7 +101,7 @@ def test_a_draw_belongs_to_its_step_and_image() -> None:
     def draw(step: int, image: int) -> list[int]:
         rows = goals([0] * 2 + [1] * 2, [3, BACKGROUND] * 2)
         with random.at(5, "step", step):
-            found = class_goals(
+            found = class_targets(
                 rows, (200, 200), [0, 1], background=BACKGROUND, wanted=10,
                 counts=(None, None), by_image=True,
             )  # fmt: skip
@@ -110,7 +116,7 @@ def test_a_draw_belongs_to_its_step_and_image() -> None:
 
 def of_one_vocabulary(weight: float = 1.0) -> OpenTargets:
     rows = goals([0, 0, 1], [4, BACKGROUND, 2])
-    return class_goals(
+    return class_targets(
         rows, (9,), [0, 0], background=BACKGROUND, wanted=0, counts=(None,), by_image=False,
         weight=weight,
     )  # fmt: skip
@@ -131,7 +137,7 @@ def test_one_vocabulary_by_hand() -> None:
 def test_several_vocabularies_by_hand() -> None:
     """Every image has its own classes and mean; the loss is the mean over images."""
     rows = goals([0, 0, 0, 1, 2, 2], [1, BACKGROUND, 1, BACKGROUND, 6, 0])
-    found = class_goals(
+    found = class_targets(
         rows, (2, 8, 3), [0, 2, 1], background=BACKGROUND, wanted=0, counts=(None,) * 3,
         by_image=True,
     )  # fmt: skip
@@ -153,7 +159,7 @@ def test_several_vocabularies_by_hand() -> None:
 def test_the_same_number_means_another_class_in_each_data_set() -> None:
     """The background has the number of the largest vocabulary plus one, everywhere."""
     rows = goals([0, 0, 1, 1], [1, 3, 1, 3])
-    found = class_goals(
+    found = class_targets(
         rows, (2, 3), [0, 1], background=3, wanted=0, counts=(None, None), by_image=True
     )
     assert [chosen(group) for group in found.groups] == [[1], [1]]
@@ -162,7 +168,7 @@ def test_the_same_number_means_another_class_in_each_data_set() -> None:
 
 def test_an_image_without_rows_leaves_its_share_empty() -> None:
     rows = goals([1, 1], [0, BACKGROUND])
-    found = class_goals(
+    found = class_targets(
         rows, (2, 4), [0, 1], background=BACKGROUND, wanted=0, counts=(None, None), by_image=True
     )
     (group,) = found.groups
@@ -182,7 +188,7 @@ def test_a_batch_without_any_proposal_weighs_nothing(by_image: bool) -> None:
         rows=class_rows(c),
         add_ground_truth=True,
     )
-    found = class_goals(
+    found = class_targets(
         rows, (BACKGROUND,) * 2, [0, 1], background=BACKGROUND, wanted=5, counts=(None, None),
         by_image=by_image,
     )  # fmt: skip
@@ -204,7 +210,7 @@ def test_no_label_of_one_data_set_is_a_negative_of_another() -> None:
         largest = np.array([sizes[dataset_ids[i]] for i in images])
         classes = np.where(rng.random(30) < 0.5, rng.integers(0, largest), 80)
         with random.at(1, "step", step):
-            found = class_goals(
+            found = class_targets(
                 goals(images.tolist(), classes.tolist()), sizes, dataset_ids, background=80,
                 wanted=50, counts=counts, by_image=True,
             )  # fmt: skip
@@ -230,7 +236,7 @@ def test_draws_of_one_data_set_do_not_depend_on_the_others() -> None:
     def first(labels: list[int], sizes: tuple[int, int]) -> list[int]:
         rows = goals([0, 0, 1, 1], [1, 99, *labels])
         with random.at(2, "step", 7):
-            found = class_goals(
+            found = class_targets(
                 rows, sizes, [0, 1], background=99, wanted=6, counts=(None, None), by_image=True
             )
         return found.groups[0].columns.tolist()

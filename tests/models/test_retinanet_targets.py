@@ -5,7 +5,8 @@ import pytest
 
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import Matcher
-from unidet.models.retinanet.targets import POSITIVE_PAD, RetinaNetTargets, build_targets
+from unidet.models.boxes.targets import PAD
+from unidet.models.retinanet.targets import RetinaNetTargets, build_targets
 from unidet.structures import Targets
 
 ANCHORS = np.array(
@@ -42,7 +43,7 @@ def test_classes_weights_and_positives() -> None:
     assert np.allclose(goal.box_weights[:4], 0.2) and not goal.box_weights[4:].any()
     assert np.array_equal(goal.boxes[2], (20, 20, 30, 30))
     assert np.allclose(goal.deltas[0], 0)
-    assert len(goal.positives) == POSITIVE_PAD == len(goal.deltas) == len(goal.anchors)
+    assert len(goal.positives) == PAD == len(goal.deltas) == len(goal.anchors)
 
 
 def test_normaliser_of_each_image() -> None:
@@ -54,17 +55,17 @@ def test_normaliser_of_each_image() -> None:
 
 def test_nothing_to_learn_stays_finite() -> None:
     goal = build(EMPTY, EMPTY)
-    assert len(goal.positives) == POSITIVE_PAD
+    assert len(goal.positives) == PAD
     assert not goal.box_weights.any() and np.isfinite(goal.deltas).all()
     assert (goal.positives >= 0).all() and (goal.class_weights > 0).all()
 
 
 def test_padding_keeps_multiples_as_they_are() -> None:
-    many = np.repeat(ANCHORS[:1], POSITIVE_PAD, axis=0)
+    many = np.repeat(ANCHORS[:1], PAD, axis=0)
     goal = build_targets(
         many, [objects((0, 0, 10, 10, 0))], matcher=Matcher(), coder=BoxCoder(), num_classes=1
     )
-    assert len(goal.positives) == POSITIVE_PAD and (goal.box_weights > 0).all()
+    assert len(goal.positives) == PAD and (goal.box_weights > 0).all()
 
 
 def test_labels_out_of_range_and_the_background_slot() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from unidet.models.boxes.coder import BoxCoder
+from unidet.models.boxes.scores import softmax
 from unidet.models.faster_rcnn.config import FasterRCNNConfig
 from unidet.models.faster_rcnn.postprocess import RoIPostProcess
 from unidet.models.faster_rcnn.targets import class_rows
-from unidet.models.retinanet.postprocess import softmax
 from unidet.structures import Detections
 
 BOXES = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [90, 90, 120, 95]], np.float32)

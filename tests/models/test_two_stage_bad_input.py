@@ -10,7 +10,6 @@ import pytest
 from unidet.backends import available, nn, ops
 from unidet.detector import Detector
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.structures import Targets
 
 SMALL = {
@@ -45,7 +44,7 @@ def test_one_pixel(backend: str, divisor: int) -> None:
     batch = model.preprocess.batch([pixels(1, 1)])
     batch.targets = [Targets(np.array([[0, 0, 1, 1]], np.float32), np.array([2]))]
     model.train()
-    losses = model.losses(outputs_of(model, batch), batch.targets)
+    losses = model.losses(model.run(batch), batch.targets)
     assert np.isfinite([float(ops.item(value)) for value in losses.values()]).all()
 
 
@@ -64,7 +63,7 @@ def test_a_panorama_is_detected_in(backend: str) -> None:
     model = create_model("faster_rcnn_r18_fpn", backend=backend, **SMALL)
     batch = model.preprocess.batch([pixels(20, 8000)])
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
     proposals = outputs["proposals"][0]
     assert len(proposals) == 20 and proposals[:, 3].max() <= 20 and proposals[:, 2].max() <= 8000
     anchors = model.anchors.all_levels(*outputs["layout"])
@@ -92,7 +91,7 @@ def test_weights_that_diverged_crash_nothing(backend: str, name: str, value: flo
     nn.load_arrays(model, {**arrays, name: np.full_like(arrays[name], value)})
     batch = model.preprocess.batch([pixels(64, 96)])
     with ops.no_grad():
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
         found = model.predict(outputs, batch)[0]
     assert np.isfinite(outputs["proposals"][0]).all()
     assert np.isfinite(found.boxes_xyxy).all() and np.isfinite(found.scores).all()
@@ -101,7 +100,7 @@ def test_weights_that_diverged_crash_nothing(backend: str, name: str, value: flo
     # In training the loss says so; only the part that is broken may.
     batch.targets = [Targets(np.array([[4, 6, 50, 60]], np.float32), np.array([1]))]
     model.train()
-    losses: dict[str, Any] = model.losses(outputs_of(model, batch), batch.targets)
+    losses: dict[str, Any] = model.losses(model.run(batch), batch.targets)
     values = {key: float(ops.item(one)) for key, one in losses.items()}
     assert not np.isfinite(sum(values.values())), values
 
@@ -112,7 +111,7 @@ def test_proposals_outside_the_image(backend: str, box: list[float]) -> None:
     batch = model.preprocess.batch([pixels(64, 96)])
     given = [np.array([box, [10, 10, 40, 40]], np.float32)]
     with ops.no_grad():
-        outputs = outputs_of(model, batch, proposals=given)
+        outputs = model.run(batch, proposals=given)
     np.testing.assert_array_equal(outputs["proposals"][0], given[0])
     assert np.isfinite(ops.to_numpy(outputs["cls_logits"])).all()
     found = model.predict(outputs, batch)[0]
@@ -120,4 +119,4 @@ def test_proposals_outside_the_image(backend: str, box: list[float]) -> None:
     assert (found.boxes_xyxy <= [96, 64, 96, 64]).all()
     given[0][0, 2] = np.nan
     with pytest.raises(ValueError, match=r"`proposals`.*finite numbers"):
-        outputs_of(model, batch, proposals=given)
+        model.run(batch, proposals=given)

@@ -9,11 +9,12 @@ from unidet.backends import ops, random
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import BACKGROUND, IGNORED, Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.targets import PAD
 from unidet.models.boxes.tblr_coder import TBLRCoder
 from unidet.models.faster_rcnn.config import FasterRCNNConfig
 from unidet.models.faster_rcnn.proposals import ProposalSelector, inside_image, top_indices
 from unidet.models.faster_rcnn.roi_levels import roi_levels
-from unidet.models.faster_rcnn.targets import PAD, class_rows, roi_targets, rpn_targets
+from unidet.models.faster_rcnn.targets import class_rows, roi_targets, rpn_targets
 from unidet.structures import Targets
 
 

@@ -27,7 +27,6 @@ from tests.models.tiny_unidetector import (
 )
 from unidet.backends import nn, ops, random
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.structures import Targets
 
 # --- class loss ---------------------------------------------------------------------------------
@@ -56,7 +55,7 @@ def test_class_loss_of_several_data_sets(backend: str) -> None:
     batch = batch_of(ids=(1, 0))
     batch.targets = [targets((4, 6, 30, 40, 6), (50, 10, 90, 60, 0)), OBJECTS[1]]
     model.train()
-    outputs = outputs_of(model, batch)
+    outputs = model.run(batch)
     goals = model.goals(outputs, batch.targets)
     losses = model.losses(outputs, batch.targets, goals)
     model.eval()  # norms are held, so nothing else changes
@@ -85,12 +84,12 @@ def vector_gradients(
     batch.targets[1].boxes_xyxy[1:] += 20
     model.train()
     with random.at(4, "step", 2):
-        goal = model.goals(outputs_of(model, batch), batch.targets)["roi"]
+        goal = model.goals(model.run(batch), batch.targets)["roi"]
     leaf = np.random.default_rng(5).standard_normal((len(goal.rois), LENGTH)).astype(np.float32)
 
     def loss(vectors: Any) -> Any:
         object.__setattr__(model.head, "features", lambda regions: vectors)
-        features = outputs_of(model, batch)["features"]
+        features = model.run(batch)["features"]
         return model.head_losses(features, goal)["loss_cls"]
 
     _, (gradient,) = ops.grad(loss, [ops.asarray(leaf, backend=backend)])
@@ -120,7 +119,7 @@ def test_both_frameworks_draw_the_same_classes(both: None) -> None:
         model.train()
         batch = batch_of(ids=(1, 1))
         with random.at(9, "step", 5):
-            goal = model.goals(outputs_of(model, batch), batch.targets)["roi"]
+            goal = model.goals(model.run(batch), batch.targets)["roi"]
         asked.append([group.columns.tolist() for group in goal.groups])
         assert all((np.array(columns)[:4] > 0).sum() >= 3 for columns in asked[-1])
     assert asked[0] == asked[1]
@@ -132,7 +131,7 @@ def test_classes_in_no_image_are_not_asked(backend: str) -> None:
     model.set_image_counts([None, counts])
     model.train()
     batch = batch_of(ids=(1, 0))
-    groups = model.goals(outputs_of(model, batch), batch.targets)["roi"].groups
+    groups = model.goals(model.run(batch), batch.targets)["roi"].groups
     asked = [set(group.columns[group.weights[0] > 0].tolist()) for group in groups]
     assert asked == [{0, 1, 2, 5}, {0, 1, 2}]
     for wrong in ([None], [None, counts[:-1]], [counts, counts]):
@@ -278,10 +277,10 @@ def test_limits_of_given_proposals(backend: str) -> None:
         np.testing.assert_array_equal(found, given[:8, :4])
         np.testing.assert_array_equal(scores, given[:8, 4])
     model.train()
-    assert [len(one) for one in outputs_of(model, batch)["proposals"]] == [5, 5]
+    assert [len(one) for one in model.run(batch)["proposals"]] == [5, 5]
     whole = tiny(STAGE2, backend, max_proposals_train=None)
     whole.train()
-    assert [len(one) for one in outputs_of(whole, batch)["proposals"]] == [20, 20]
+    assert [len(one) for one in whole.run(batch)["proposals"]] == [20, 20]
     with pytest.raises(ValueError, match="`max_proposals_test`"):
         tiny(STAGE2, backend, max_proposals_test=0)
 

@@ -14,7 +14,6 @@ import pytest
 from unidet.backends import available, nn
 from unidet.certificate.certify import build, certify, check, fixed_batch, record
 from unidet.cli.main import main
-from unidet.models.base import outputs_of
 
 HERE = available()[0]
 TINY = {
@@ -168,7 +167,7 @@ def test_the_fixed_batch_has_an_image_of_every_vocabulary() -> None:
     assert labels[0].max() < 2 <= labels[1].max() < 40
     assert batch.proposals[0].shape == (34, 5)
     assert (np.diff(batch.proposals[0][:, 4]) < 0).all()
-    assert outputs_of(model, dataclasses.replace(batch))["dataset_ids"] == [0, 1] * 3
+    assert model.run(dataclasses.replace(batch))["dataset_ids"] == [0, 1] * 3
 
 
 def test_the_command_with_a_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,6 @@ from unidet.config import Config, from_mapping
 from unidet.data import Loader, load_dataset
 from unidet.engine import train
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
 
@@ -84,8 +83,7 @@ def test_the_same_queries_are_matched(sample_data: Path) -> None:
         model = create_model(config["name"], backend=backend, seed=None, **config["arguments"])
         nn.load_arrays(model, arrays)
         goals = [
-            model.goals(outputs_of(model, batch), batch.targets)
-            for batch in photos(sample_data, model, 1)
+            model.goals(model.run(batch), batch.targets) for batch in photos(sample_data, model, 1)
         ]
         sides.append(goals)
     for left, right in zip(*sides):

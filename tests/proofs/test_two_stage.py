@@ -19,7 +19,6 @@ from unidet.config import Config, load_config
 from unidet.data import DetectionDataset, Loader, load_dataset
 from unidet.engine import train
 from unidet.models import create_model
-from unidet.models.base import outputs_of
 from unidet.structures import Batch, Detections
 from unidet.weights_convert import detect_family
 
@@ -72,7 +71,7 @@ def answers(model: Any, batches: list[Batch]) -> dict[str, list[Detections]]:
     found: dict[str, list[Detections]] = {"proposals": [], "detections": []}
     for batch in batches:
         with ops.no_grad():
-            outputs = outputs_of(model, batch)
+            outputs = model.run(batch)
         boxes, scores = outputs["proposals"][0], outputs["proposal_scores"][0]
         found["proposals"].append(Detections(boxes, scores, np.zeros(len(boxes), np.int64)))
         found["detections"].append(model.predict(outputs, batch)[0])
@@ -91,7 +90,7 @@ def training_step(
     kept = [sampled]
 
     def total(*_: Any) -> Any:
-        outputs = outputs_of(model, batch)
+        outputs = model.run(batch)
         if kept[0] is None:
             with random.at(1, "step", 0):
                 kept[0] = model.goals(outputs, batch.targets)

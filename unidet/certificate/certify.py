@@ -21,7 +21,7 @@ from unidet.certificate.differences import sha256
 from unidet.certificate.recording import Recording, write_recording
 from unidet.certificate.run import run_side
 from unidet.models import create_from
-from unidet.models.base import example_proposals
+from unidet.models.base import DetectionModel, ReadsText, example_proposals
 from unidet.structures import Batch, Targets
 
 _PACKAGES = ("numpy", "torch", "jittor")
@@ -90,7 +90,7 @@ def build(
     model = create_from(name, arguments, backend=backend, seed=fresh)
     if arrays is not None:
         nn.load_arrays(model, arrays)
-    elif hasattr(model, "set_training_vocabularies"):
+    elif isinstance(model, ReadsText):
         length = model.settings.embedding_dim
         draw = stream(seed, "vocabulary")
         model.set_training_vocabularies([draw.standard_normal((n, length)) for n in model.sizes])
@@ -204,7 +204,7 @@ def fixed_batch(
         seed: of everything.
     """
     rng = stream(seed, "parity")
-    side = getattr(model, "image_resolution", None)
+    side = model.image_resolution
     height, width = size if side is None else (side, side)
     pixels = np.zeros((images, 3, height, width), np.float32)
     sizes, targets = [], []
@@ -234,8 +234,8 @@ def fixed_batch(
 
 def _dataset_ids(model: Any, images: int) -> list[int]:
     """Images of every data set in turn, for a model with a vocabulary for each."""
-    sizes = getattr(getattr(model, "settings", model), "vocabulary_sizes", ())
-    return [index % max(len(sizes), 1) for index in range(images)]
+    count = len(model.sizes) if isinstance(model, ReadsText) else 1
+    return [index % count for index in range(images)]
 
 
 def label_range(model: Any, dataset: int = 0) -> tuple[int, int]:
@@ -245,13 +245,7 @@ def label_range(model: Any, dataset: int = 0) -> tuple[int, int]:
         model: of either backend.
         dataset: which vocabulary, where the model has several.
     """
-    settings = getattr(model, "settings", model)
-    count = int(getattr(settings, "num_classes", 1))
-    if sizes := getattr(settings, "vocabulary_sizes", ()):
-        count = sizes[dataset]
-    # In some dialects slot 0 is the background and is never a target.
-    background = getattr(settings, "background_slot", None)
-    return (1 if background == 0 and count > 1 else 0), count
+    return model.label_range(dataset) if isinstance(model, DetectionModel) else (0, 1)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from unidet.backends import nn, ops, optim
 from unidet.backends.nn.module import neutral_class
 from unidet.backends.registry import backend_of
 from unidet.evaluation.run import evaluation_mode
-from unidet.models.base import outputs_of
+from unidet.models.base import DetectionModel
 from unidet.structures import Batch, Detections
 
 #: Receives the kind ("layer", "output", "loss", "gradient", "detections", "proposals"), a name and
@@ -56,7 +56,12 @@ def run_side(
     like = next(iter(nn.parameters(model).values()))
     with evaluation_mode(model):
         _forward(model, batch, like, sink, recorded)
-        if gradients and batch.targets and nn.trainable(model) and hasattr(model, "losses"):
+        if (
+            gradients
+            and batch.targets
+            and nn.trainable(model)
+            and isinstance(model, DetectionModel)
+        ):
             try:
                 _losses(model, batch, like, sink, recorded)
             finally:
@@ -68,14 +73,14 @@ def _forward(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup |
     with ops.no_grad():
         handles = _watch(model, sink)
         try:
-            outputs = outputs_of(model, batch, like=like, proposals=given)
+            outputs = model.run(batch, like=like, proposals=given)
         finally:
             for handle in handles:
                 handle.remove()
         for name, array in flatten({k: v for k, v in outputs.items() if k not in _PROPOSALS}):
             sink("output", name, array)
-        if given is not None and hasattr(model, "propose"):
-            outputs = outputs_of(model, batch, like=like)
+        if given is not None and _makes_proposals(model):
+            outputs = model.run(batch, like=like)
         elif recorded is None:
             _hand_over(outputs, "test", sink)
         for index, found in enumerate(_predict(model, outputs, batch)):
@@ -84,7 +89,11 @@ def _forward(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup |
 
 def _predict(model: Any, outputs: Any, batch: Batch) -> list[Detections]:
     """Kept detections; none of a model that only extracts or classifies."""
-    return model.predict(outputs, batch) if hasattr(model, "predict") else []
+    return model.predict(outputs, batch) if isinstance(model, DetectionModel) else []
+
+
+def _makes_proposals(model: Any) -> bool:
+    return isinstance(model, DetectionModel) and model.makes_proposals
 
 
 def _watch(model: Any, sink: Sink) -> list[Any]:
@@ -114,8 +123,8 @@ def _losses(model: Any, batch: Batch, like: Any, sink: Sink, recorded: Lookup | 
             module.eval()
     optimizer = optim.create("sgd", model, lr=0.0)
     given = _recorded_proposals(recorded, "train", len(batch))
-    outputs = outputs_of(model, batch, like=like, proposals=given)
-    if "proposals" not in outputs and hasattr(model, "propose"):
+    outputs = model.run(batch, like=like, proposals=given)
+    if "proposals" not in outputs and _makes_proposals(model):
         outputs["proposals"] = [_some(boxes) for boxes in model.propose(outputs, train=True)[0]]
     if recorded is None:
         _hand_over(outputs, "train", sink)

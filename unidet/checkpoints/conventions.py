@@ -5,56 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Labels, and what names and shapes of the tensors show.
-_VISIBLE = {
-    *(
-        "num_classes",
-        "class_names",
-        "background_slot",
-        "depth",
-        "style",
-        "fpn_channels",
-        "fpn_norm",
-    ),
-    *("vocabulary_sizes", "clip_layers", "clip_width", "embedding_dim"),
-    *("head", "head_channels", "head_depth", "head_norm", "rpn_convs", "class_agnostic"),
-    *("num_queries", "width", "feedforward", "encoder_layers", "decoder_layers"),
-}
-#: What only training knows.
-_TRAINING = {
-    *("norm", "norm_eval", "frozen_stages", "init", "prior", "normalizer", "box_min_side"),
-    *("positive_iou", "negative_iou", "low_quality", "ignore_overlap", "add_ground_truth"),
-    *("focal_alpha", "focal_gamma", "focal_clamp"),
-    *("box_loss", "box_beta", "box_reduction", "box_weight"),
-    *("rpn_positive_iou", "rpn_negative_iou", "rpn_low_quality", "rpn_low_quality_iou"),
-    *("rpn_batch", "rpn_positive_fraction", "rpn_border", "rpn_loss", "rpn_beta"),
-    *("rpn_normalizer", "rpn_pre_nms_train", "rpn_post_nms_train"),
-    *("roi_positive_iou", "roi_negative_iou", "roi_low_quality", "roi_batch"),
-    *("roi_positive_fraction", "federated_classes", "class_weight", "max_proposals_train"),
-    *("rpn_box_weight", "quality_positive_iou", "quality_negative_iou", "skip_border_targets"),
-    *("dropout", "attention_dropout", "activation_dropout", "input_dropout", "auxiliary_losses"),
-    *("cost_class", "cost_bbox", "cost_giou", "match_measure", "eos_coef"),
-    *("weight_ce", "weight_bbox", "weight_giou", "box_loss_space", "box_loss_eps", "ciou_gate"),
-}
-#: What a user sets at will: how many detections, how good.
-_SETTINGS = {
-    *("score_threshold", "pre_nms", "nms_iou", "max_detections"),
-    *("rpn_pre_nms_test", "rpn_post_nms_test", "rpn_nms_iou", "rpn_score_threshold"),
-    *("soft_nms", "soft_sigma", "soft_min_score"),
-    *("max_proposals_test", "beta", "gamma", "class_prior"),
-}
-#: All that is no convention. An argument that is not listed is one, so that a new one is not
-#: forgotten.
-FREE = frozenset(_VISIBLE | _TRAINING | _SETTINGS)
+from unidet.models.arguments import CONVENTION, About, plain
+
 _CLOSE = 1e-3
 
 
-def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(
+    own: Mapping[str, Any], other: Mapping[str, Any], about: Mapping[str, About]
+) -> list[tuple[str, Any, Any]]:
     """Conventions in which two models differ.
 
     Args:
         own: arguments of the one.
         other: those of the other; only names that both have are compared.
+        about: what the configs of the models declare.
 
     Returns:
         Name and both values; of ``preprocess`` the parts that reach the network's input: channel
@@ -62,7 +26,7 @@ def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[
     """
     found = []
     for key, theirs in other.items():
-        if key not in own or key in FREE:
+        if key not in own or (key in about and about[key].kind != CONVENTION):
             continue
         if key == "preprocess":
             found += _input_differences(own[key], theirs)
@@ -86,13 +50,6 @@ def _input_differences(
         if any(abs(a - b) > _CLOSE * max(abs(a), abs(b)) for a, b in zip(mine, theirs)):
             found.append((key, [round(v, 3) for v in mine], [round(v, 3) for v in theirs]))
     return found
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, at any depth, as JSON has them."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def in_words(arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -89,7 +89,7 @@ def load_weights(
     state, info = read_state(file, target=target)
     shared = len(target.keys() & state.arrays.keys())
     refuse_clip(state.arrays, target, source=path)
-    own = getattr(model, "model_name", type(model).__name__)
+    own = model.model_name
     start = None
     if _CLIP_HEAD in target:
         require_clip(state.arrays, source=path)
@@ -103,7 +103,7 @@ def load_weights(
         content = _published(model, state, family, path)
     report = TensorReport(content.title, notes=[*map(str, info.notes), *content.inner.notes])
     report.rows += content.inner.with_status("dropped")
-    kept = tuple(getattr(model, "kept_tensors", ()))
+    kept = tuple(model.kept_tensors)
     fitting = _fit(report, target, content, reinitialise, kept)
     if strict:
         report.require(path)
@@ -140,7 +140,9 @@ def _published(model: Any, content: State, family: str | None, path: str) -> _Co
         found = family_named(family)
     else:
         found = detect_family(state, source=path, extras=content.extras)
-    if found.name == _CLASSIFIER and not hasattr(model, "fc"):
+    from unidet.models.classifier import ResNetClassifier
+
+    if found.name == _CLASSIFIER and not isinstance(model, ResNetClassifier):
         arrays, inner = backbone_state(state, source=path)
         place = _last_stage(model)
         arrays = {place(name): array for name, array in arrays.items()}
@@ -152,7 +154,7 @@ def _published(model: Any, content: State, family: str | None, path: str) -> _Co
         arrays, inner = dict(mapped.arrays), mapped.report
         for name in mapped.reinitialised:  # the file has them not, and the model has its own
             del arrays[name]
-        title = f"{found.title}, into {getattr(model, 'model_name', type(model).__name__)}"
+        title = f"{found.title}, into {model.model_name}"
         different = _other_conventions(model, mapped.description)
         if different:
             name = mapped.description["name"]
@@ -225,11 +227,11 @@ def _other_conventions(model: Any, description: Mapping[str, Any]) -> str:
     """Arguments in which a model and a file's origin differ, as text; empty where none."""
     from unidet.models import model_spec
 
-    own = getattr(model, "settings", None)
-    if not dataclasses.is_dataclass(own):
-        return ""
-    origin = {**model_spec(description["name"]).defaults, **description["arguments"]}
-    known = {key: getattr(own, key) for key in origin if hasattr(own, key)}
+    spec = model_spec(description["name"])
+    origin = {**spec.defaults, **description["arguments"]}
+    names = model.settings.names()
+    known = {key: getattr(model.settings, key) for key in origin if key in names}
+    about = {**spec.constructor.config_class.about(), **model.settings.about()}
     return ", ".join(
-        f"{key} ({mine}, there {theirs})" for key, mine, theirs in differences(known, origin)
+        f"{key} ({mine}, there {theirs})" for key, mine, theirs in differences(known, origin, about)
     )

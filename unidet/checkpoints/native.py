@@ -121,7 +121,7 @@ def save_checkpoint(
     checkpoint = Checkpoint(
         dict(nn.state_arrays(model) if arrays is None else arrays),
         model.config,
-        tuple(getattr(model, "class_names", None) or ()),
+        tuple(model.class_names or ()),
         model.preprocess.to_dict(),
         dict(source or {}),
     )

@@ -306,10 +306,10 @@ def full_arguments(description: Mapping[str, Any]) -> dict[str, Any]:
     # Imported here: reading and renaming need no model code.
     from unidet.data.preprocess import Preprocess
     from unidet.models import model_spec
-    from unidet.models.factory import CONFIGS
 
     spec = model_spec(description["name"])
-    settings = CONFIGS[spec.constructor](**{**spec.defaults, **description["arguments"]}).to_dict()
+    config = spec.constructor.config_class(**{**spec.defaults, **description["arguments"]})
+    settings = config.to_dict()
     full = {key: value for key, value in settings.items() if key in spec.accepts}
     full["preprocess"] = Preprocess(**settings["preprocess"]).to_dict()
     return full
@@ -353,12 +353,14 @@ def _deviations(model: Mapping[str, Any], told: frozenset[str]) -> list[str]:
     from unidet.models import model_spec
 
     name = model["name"]
-    published: Mapping[str, Any] = model_spec(name).defaults
+    spec = model_spec(name)
+    about = spec.constructor.config_class.about()
+    published: Mapping[str, Any] = spec.defaults
     if not name.startswith(_NO_DETECTORS):
         published = full_arguments({"name": name, "arguments": {}})
     changed = [
         f"{key} {own!r} (published: {theirs!r})"
-        for key, own, theirs in differences(model.get("arguments", {}), published)
+        for key, own, theirs in differences(model.get("arguments", {}), published, about)
         if key not in told
     ]
     return [f"the reader must be told: {', '.join(changed)}"] if changed else []

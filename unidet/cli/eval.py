@@ -301,12 +301,12 @@ def _check_proposals(
     from unidet.errors import UserError
 
     name = detector.model.config["name"]
-    if getattr(detector.model, "needs_proposals", False) and not dataset.proposals:
+    if detector.model.needs_proposals and not dataset.proposals:
         raise UserError(
             f"Missing option --proposals. Expected a file of given boxes, which {args.checkpoint} "
             "does not make itself."
         )
-    if args.proposals and not getattr(detector.model, "takes_proposals", False):
+    if args.proposals and not detector.model.takes_proposals:
         raise UserError(
             "Invalid option --proposals. Expected it with a detector of two stages. Received "
             f"{args.checkpoint}, a {name}."
@@ -330,6 +330,7 @@ def _scoring(
     from unidet.cli.vocabulary import check_taken, read_scoring
     from unidet.errors import UserError
     from unidet.evaluation.run import default_limit
+    from unidet.models import ReadsText
     from unidet.text.lookup import check_length
 
     found = read_scoring(args, detector)
@@ -337,7 +338,7 @@ def _scoring(
         if value is not None:
             check_taken(option, "gamma", args.checkpoint, detector)
     model: Any = detector.model
-    if not hasattr(model, "scoring"):
+    if not isinstance(model, ReadsText):
         return found
     if dataset.embeddings is not None:
         check_length(args.embeddings, dataset.embeddings, model.settings.embedding_dim)

@@ -111,7 +111,7 @@ def _detector(args: argparse.Namespace) -> Any:
         allow_non_finite=args.allow_non_finite,
     )
     name = detector.model.config["name"]
-    takes = bool(getattr(detector.model, "needs_proposals", False))
+    takes = detector.model.needs_proposals
     if takes and not args.proposals_from:
         raise UserError(
             "Missing option --proposals-from. Expected a checkpoint that finds boxes, because "

@@ -99,7 +99,7 @@ def _check_proposals(
 ) -> None:
     from unidet.models import model_spec
 
-    if not getattr(model_spec(config.model.name).constructor, "needs_proposals", False):
+    if not model_spec(config.model.name).constructor.needs_proposals:
         return
     for part, datasets in (("train", train_sets), ("val", val_sets)):
         for dataset in datasets:

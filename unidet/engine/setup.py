@@ -51,7 +51,7 @@ def load_datasets(config: Config, part: str, folder: Path) -> list[DetectionData
     # Rank 0 first: it alone may have to write, and the others then read what it wrote.
     with ranks.main_first():
         datasets = [load_dataset(spec) for spec in _specs(config, part, folder)]
-    if getattr(model_spec(config.model.name).constructor, "mixes_classes", False):
+    if model_spec(config.model.name).constructor.mixes_classes:
         return datasets
     for other in datasets[1:]:
         if other.class_names != datasets[0].class_names:
@@ -262,7 +262,7 @@ def load_initial_weights(model: Any, path: str) -> str:
     # Tensors of another shape stay as they were made: those of other classes above all.
     fresh = [str(row.target) for row in report.with_status("reinitialised") if row.source]
     named = f"; of another shape, so fresh: {shortened(fresh)}" if fresh else ""
-    named += "" if fresh else _other_order(path, getattr(model, "class_names", None) or ())
+    named += "" if fresh else _other_order(path, model.class_names or ())
     choice = "".join(f"; {note}" for note in report.notes if note.startswith(STATES_BESIDE))
     return f"weights from {path}: {report.summary()}{named}{choice}"
 

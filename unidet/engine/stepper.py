@@ -12,7 +12,6 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.backends.parallel import batch_split, ranks
 from unidet.backends.registry import backend_of, implementation
-from unidet.models.base import count_goals, outputs_of
 from unidet.structures import Batch
 
 #: Looks at the losses of a step before its update and may raise.
@@ -71,7 +70,7 @@ class Stepper:
     def outputs(self, batch: Batch) -> dict[str, Any]:
         """Raw outputs for a batch, in single precision; the model's mode is left as it is."""
         with self._autocast():
-            outputs = outputs_of(self._network, batch, like=self._like)
+            outputs = self.model.run(batch, like=self._like, network=self._network)
         found: dict[str, Any] = _float32(outputs)
         return found
 
@@ -126,7 +125,7 @@ class Stepper:
         notes: dict[str, float] = {}
         for batch, first in zip(batches, places):
             with batch_split.counting(notes, first, _weight(batch)), self._autocast():
-                count_goals(self.model, batch, like=self._like)
+                self.model.count(batch, like=self._like)
         sites = sorted(notes)
         return dict(zip(sites, world.sum(np.array([notes[site] for site in sites])).tolist()))
 

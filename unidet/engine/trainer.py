@@ -287,7 +287,7 @@ class Trainer:
         Raises:
             UserError: the data have other classes than the saved run.
         """
-        own = tuple(getattr(self.model, "class_names", None) or ())
+        own = tuple(self.model.class_names or ())
         if own and saved.class_names and own != saved.class_names:
             raise UserError(
                 f"Invalid value for `data.train`. Expected the classes of the saved run, "

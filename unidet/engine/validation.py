@@ -59,8 +59,8 @@ def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
     Each batch is weighted by its images.
 
     Args:
-        model: a model of either backend. Its ``measures(outputs, targets)``, where it has them,
-            are numbers that it watches without training on them; a batch may lack one.
+        model: a model of either backend. Its ``measures(outputs, targets)`` are numbers that it
+            watches without training on them; a batch may lack one.
         batches: images with ground truth.
 
     Returns:
@@ -76,8 +76,7 @@ def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
                 outputs = stepper.outputs(batch)
                 parts = model.losses(outputs, batch.targets)
                 losses.add(dict(zip(parts, fetch(list(parts.values())))), len(batch))
-                if hasattr(model, "measures"):
-                    measures.add(model.measures(outputs, batch.targets), len(batch))
+                measures.add(model.measures(outputs, batch.targets), len(batch))
     finally:
         model.train(training)
     for own in (losses, measures):

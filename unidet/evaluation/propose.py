@@ -10,7 +10,7 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.errors import UserError
 from unidet.evaluation.run import evaluation_mode, predictions
-from unidet.models.base import outputs_of
+from unidet.models.base import DetectionModel
 from unidet.structures import Batch
 
 #: What is written down: final detections, or proposals of a region proposal network.
@@ -28,8 +28,8 @@ def choose_stage(model: Any, stage: str | None = None) -> str:
     Raises:
         UserError: the model has no such stage.
     """
-    makes = hasattr(model, "propose")
-    names = getattr(model, "class_names", None)
+    makes = isinstance(model, DetectionModel) and model.makes_proposals
+    names = model.class_names
     count = len(names) if names else model.config["arguments"].get("num_classes")
     if stage == "rpn" and not makes:
         raise UserError(
@@ -89,7 +89,7 @@ def _first_stage(model: Any, loader: Iterable[Batch]) -> Iterator[tuple[Batch, l
             # With no boxes to look at, the second stage costs nothing.
             none = [np.zeros((0, 4), np.float32)] * len(batch)
             with ops.no_grad():
-                outputs = outputs_of(model, batch, like=like, proposals=none)
+                outputs = model.run(batch, like=like, proposals=none)
                 boxes, scores = model.propose(outputs)
             factors = [np.array([sx, sy, sx, sy], np.float32) for sy, sx in batch.scales]
             yield (

@@ -20,7 +20,7 @@ from unidet.evaluation.lvis import evaluate_lvis
 from unidet.evaluation.proposals import LIMITS, box_metric_names, limits_up_to, score_boxes
 from unidet.evaluation.results import MAX_PER_IMAGE
 from unidet.files.shown import shown
-from unidet.models.base import outputs_of
+from unidet.models.base import ReadsText
 from unidet.structures import Batch, Detections
 
 #: The class of models that tell objects from background and nothing more.
@@ -96,7 +96,7 @@ def vocabulary_of(model: Any, dataset: Any) -> Any:
     Raises:
         UserError: embeddings that do not fit the model.
     """
-    if dataset.embeddings is None or not hasattr(model, "using_vocabulary"):
+    if dataset.embeddings is None or not isinstance(model, ReadsText):
         return contextlib.nullcontext()
     try:
         return model.using_vocabulary(dataset.class_names, dataset.embeddings)
@@ -107,7 +107,7 @@ def vocabulary_of(model: Any, dataset: Any) -> Any:
 def _scoring_of(model: Any, changes: Mapping[str, Any] | None) -> Any:
     if not changes:
         return contextlib.nullcontext()
-    if not hasattr(model, "scoring"):
+    if not isinstance(model, ReadsText):
         raise ValueError(
             "Invalid value for `scoring`. Expected a model that classifies by text. Received "
             f"{model.config['name']}."
@@ -126,7 +126,7 @@ def _evaluate(
 ) -> EvaluationResult:
     results: list[dict[str, Any]] = []
     seen: set[int] = set()
-    names = class_names if class_names is not None else getattr(model, "class_names", None)
+    names = class_names if class_names is not None else model.class_names
     agnostic = class_agnostic or finds_objects(names, dataset)
     limit = max_detections or default_limit(dataset.metric, class_agnostic=agnostic)
     category_ids = [] if agnostic else label_categories(names, dataset)
@@ -299,7 +299,7 @@ def predictions(
     with evaluation_mode(model):
         for batch in loader:
             with ops.no_grad():
-                outputs = outputs_of(model, batch, like=like)
+                outputs = model.run(batch, like=like)
                 found = model.predict(outputs, batch)
             releases.used()
             yield batch, found

@@ -12,7 +12,7 @@ from unidet.backends import ops
 from unidet.certificate.certificate import DetectionMatch, Thresholds
 from unidet.certificate.differences import match_detections
 from unidet.export.detector import OnnxDetector
-from unidet.models.base import example_proposals, outputs_of
+from unidet.models.base import example_proposals
 from unidet.structures import Batch
 from unidet.visualization.draw import read_image
 
@@ -34,7 +34,7 @@ def compare(
     found = []
     for number, batch in enumerate(batches):
         with ops.no_grad():
-            wanted = model.predict(outputs_of(model, batch), batch)[0]
+            wanted = model.predict(model.run(batch), batch)[0]
         given = batch.proposals[0] if len(batch.proposals) else None
         got = exported.run(batch.images, batch.image_sizes[0], batch.scales[0], given)
         found.append(match_detections(number, wanted, got, limits))

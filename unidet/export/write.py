@@ -19,6 +19,7 @@ from unidet.export.parts import Inputs, Parts
 from unidet.export.two_stage import two_stage
 from unidet.files.atomic import atomic_path, check_target
 from unidet.models import create_from
+from unidet.models.base import Model, ReadsText
 from unidet.models.detr.model import DETR
 from unidet.models.faster_rcnn.fast_rcnn import FastRCNN
 from unidet.models.retinanet.model import RetinaNet
@@ -94,7 +95,7 @@ def onnx_bytes(
         )
     make = next((make for kind, make in _FAMILIES if isinstance(model, kind)), None)
     if make is None:
-        name = getattr(model, "config", {}).get("name", type(model).__name__)
+        name = model.config["name"] if isinstance(model, Model) else type(model).__name__
         raise UserError(
             "Invalid value for `model`. Expected a RetinaNet, DETR, Faster R-CNN, Fast R-CNN or "
             f"UniDetector. Received {name}."
@@ -102,7 +103,7 @@ def onnx_bytes(
     check_vocabulary(model)
     onnx = onnx_package()
     preprocess = (detector or model).preprocess
-    names = tuple(class_names or getattr(model, "class_names", None) or ())
+    names = tuple(class_names or model.class_names or ())
     graph = Graph(opset)
     inputs, described = _inputs(graph, model)
     found = make(model, graph, Parts(_on_torch(model), opset), inputs)
@@ -152,9 +153,9 @@ def _inputs(graph: Graph, model: Any) -> tuple[Inputs, list[Any]]:
         "image_size": ("int64", [2]),
         "scale": ("float32", [2]),
     }
-    if getattr(model, "needs_proposals", False):
+    if model.needs_proposals:
         table["proposals"] = ("float32", ["proposals", 4])
-        if getattr(model.settings, "beta", None) is not None:
+        if isinstance(model, ReadsText) and model.settings.beta is not None:
             table["proposal_scores"] = ("float32", ["proposals"])
     described = [_described(name, kind, shape) for name, (kind, shape) in table.items()]
     return Inputs(

@@ -83,10 +83,11 @@ def load_clip(path: str | Path, *, backend: str | None = None, device: str = "cp
     from unidet.backends import nn
     from unidet.checkpoints.published import model_and_weights
     from unidet.models import create_from, model_spec
+    from unidet.models.clip import CLIP
 
     config, arrays = model_and_weights(path)
     name = config["name"]
-    if not hasattr(model_spec(name).constructor, "encode_text"):
+    if not issubclass(model_spec(name).constructor, CLIP):
         raise UserError(
             f"Invalid checkpoint {path}. Expected a CLIP with its text tower, such as clip_rn50. "
             f"Received {name}."

@@ -9,12 +9,12 @@ from unidet.losses import BOX_LOSSES, l1_loss, smooth_l1_loss
 from unidet.models.boxes.coder import BoxCoder
 
 if TYPE_CHECKING:
-    from unidet.models.faster_rcnn.targets import BoxGoals
+    from unidet.models.boxes.targets import BoxTargets
     from unidet.models.retinanet.targets import RetinaNetTargets
 
 
 def regression_loss(
-    deltas: Any, goal: BoxGoals | RetinaNetTargets, kind: str, beta: float, coder: BoxCoder
+    deltas: Any, goal: BoxTargets | RetinaNetTargets, kind: str, beta: float, coder: BoxCoder
 ) -> Any:
     """What chosen boxes lose, before any weight.
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from unidet.backends import nn, ops
-from unidet.files.shown import shown
-from unidet.models.clip.resnet import LAYERS, AttentionPool, CLIPResNet
+from unidet.backends import nn, ops, random
+from unidet.models.base import Model
+from unidet.models.clip.config import CLIPConfig
+from unidet.models.clip.resnet import AttentionPool, CLIPResNet
 from unidet.models.clip.text import CLIPText
 from unidet.models.layers.unit_vectors import unit_vectors
-
-#: Arguments that OpenAI's models stand for.
-CLIPS: dict[str, dict[str, Any]] = {
-    "clip_rn50": {"embed_dim": 1024, "vision_layers": LAYERS[50]},
-    "clip_rn101": {"embed_dim": 512, "vision_layers": LAYERS[101]},
-}
+from unidet.structures import Batch
 
 
 class VisualTower(CLIPResNet):
@@ -46,77 +43,63 @@ class VisualTower(CLIPResNet):
         return self.attnpool(super().forward(images)[-1])
 
 
-class CLIP(CLIPText):
+class CLIP(CLIPText, Model):
     """Both towers, with OpenAI's parameter names.
 
     Args:
-        embed_dim: length of the features.
-        vision_layers: blocks in each stage of the ResNet.
-        vision_width: of its stem.
-        image_resolution: side of the square images, a multiple of 32.
-        context_length: most tokens of a text.
-        vocab_size: number of tokens.
-        transformer_width: channels of the text tower.
-        transformer_heads: of each of its attentions.
-        transformer_layers: its blocks.
-
-    Raises:
-        ValueError: sizes that do not fit each other.
+        config: a :class:`unidet.models.clip.config.CLIPConfig`, or its arguments.
     """
 
-    #: ``forward`` wants texts beside images.
-    takes_tokens = True
+    config_class = CLIPConfig
+    settings: CLIPConfig
 
-    def __init__(
-        self,
-        embed_dim: int = 1024,
-        vision_layers: tuple[int, ...] = LAYERS[50],
-        vision_width: int = 64,
-        image_resolution: int = 224,
-        context_length: int = 77,
-        vocab_size: int = 49408,
-        transformer_width: int = 512,
-        transformer_heads: int = 8,
-        transformer_layers: int = 12,
-    ) -> None:
+    def __init__(self, config: CLIPConfig) -> None:
+        c = config
         super().__init__(
-            embed_dim,
-            context_length,
-            vocab_size,
-            transformer_width,
-            transformer_heads,
-            transformer_layers,
+            c.embed_dim,
+            c.context_length,
+            c.vocab_size,
+            c.transformer_width,
+            c.transformer_heads,
+            c.transformer_layers,
         )
-        if len(vision_layers) != 4:
-            raise ValueError(
-                f"Invalid value for `vision_layers`. Expected four counts of blocks. "
-                f"Received {shown(vision_layers)}."
-            )
-        if image_resolution < 32 or image_resolution % 32:
-            raise ValueError(
-                f"Invalid value for `image_resolution`. Expected a multiple of 32. "
-                f"Received {shown(image_resolution)}."
-            )
-        self.image_resolution = image_resolution
-        self.visual = VisualTower(vision_layers, vision_width, image_resolution // 32, embed_dim)
-        self.logit_scale = nn.Parameter(np.array(np.log(1 / 0.07), np.float32))
-        self._arguments = {
-            "embed_dim": embed_dim,
-            "vision_layers": tuple(vision_layers),
-            "vision_width": vision_width,
-            "image_resolution": image_resolution,
-            "context_length": context_length,
-            "vocab_size": vocab_size,
-            "transformer_width": transformer_width,
-            "transformer_heads": transformer_heads,
-            "transformer_layers": transformer_layers,
-        }
+        self.settings = c
         self.model_name = "clip_rn50"
+        self.image_resolution = c.image_resolution
+        side = c.image_resolution // 32
+        self.visual = VisualTower(c.vision_layers, c.vision_width, side, c.embed_dim)
+        self.logit_scale = nn.Parameter(np.array(np.log(1 / 0.07), np.float32))
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and arguments, from which :func:`unidet.models.create_model` makes it again."""
-        return {"name": self.model_name, "arguments": dict(self._arguments)}
+    def run(
+        self,
+        batch: Batch,
+        *,
+        like: Any = None,
+        proposals: Sequence[np.ndarray] | None = None,
+        network: Any = None,
+    ) -> dict[str, Any]:
+        """Outputs for the images of a batch and for :meth:`example_tokens`."""
+        like = next(iter(nn.parameters(self).values())) if like is None else like
+        images = ops.asarray(batch.images, like=like)
+        outputs: dict[str, Any] = (network or self)(images, self.example_tokens())
+        return outputs
+
+    def example_tokens(self, texts: int = 4) -> np.ndarray:
+        """Texts of random tokens and of several lengths, for trials.
+
+        Args:
+            texts: how many.
+
+        Returns:
+            ``(texts, context_length)`` int64; the two last tokens begin and end a text.
+        """
+        generator = random.stream(0, "tokens")
+        begin, end, longest = self.vocab_size - 2, self.vocab_size - 1, self.context_length
+        tokens = []
+        for length in np.linspace(1, longest - 2, texts).astype(int):
+            words = generator.integers(1, begin, length).tolist()
+            tokens.append([begin, *words, end, *[0] * (longest - 2 - length)])
+        return np.array(tokens, np.int64)
 
     def encode_image(self, images: Any) -> Any:
         """Features of images, not normalised.

@@ -151,9 +151,6 @@ class CLIPText(nn.Module):
         width: channels of the transformer.
         heads: of each attention.
         layers: blocks of the transformer.
-
-    Raises:
-        ValueError: heads do not divide the width.
     """
 
     def __init__(
@@ -166,11 +163,6 @@ class CLIPText(nn.Module):
         layers: int = 12,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(
-                f"Invalid value for `transformer_heads`. Expected a divisor of {width}. "
-                f"Received {heads}."
-            )
         self.context_length, self.vocab_size, self.embed_dim = context_length, vocab_size, embed_dim
         self.transformer = _Transformer(width, layers, heads)
         self.token_embedding = nn.Embedding(vocab_size, width)

@@ -5,29 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from unidet.backends import ops
-from unidet.models.clip.model import CLIPS, VisualTower
+from unidet.models.arguments import Arguments
+from unidet.models.base import Model
+from unidet.models.clip.config import CLIPConfig
+from unidet.models.clip.model import VisualTower
 
 #: Side of the input in pixels.
 RESOLUTION = 224
 _STRIDE = 32
 
 
-class CLIPVisual(VisualTower):
+class CLIPVisual(VisualTower, Model):
     """The visual tower of CLIP's RN50, under CLIP's names without ``visual.``."""
 
-    def __init__(self) -> None:
-        arguments = CLIPS["clip_rn50"]
-        super().__init__(
-            arguments["vision_layers"], 64, RESOLUTION // _STRIDE, arguments["embed_dim"]
-        )
-        #: Side of the only images that it takes.
-        self.image_resolution = RESOLUTION
-        self.model_name = "clip_rn50_visual"
+    image_resolution = RESOLUTION
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and arguments, from which :func:`unidet.models.create_model` makes it again."""
-        return {"name": self.model_name, "arguments": {}}
+    def __init__(self, config: Arguments | None = None) -> None:
+        c = CLIPConfig()
+        super().__init__(c.vision_layers, c.vision_width, RESOLUTION // _STRIDE, c.embed_dim)
+        self.model_name = "clip_rn50_visual"
 
     def forward(self, images: Any) -> dict[str, Any]:
         """``features`` ``(N, 1024)`` of ``(N, 3, 224, 224)``.

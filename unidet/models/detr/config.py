@@ -1,161 +1,198 @@
-"""Everything that tells one DETR from another."""
+"""Arguments and presets of DETR."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
-from unidet.checkpoints.conventions import plain
 from unidet.data.preprocess import PRESETS, Preprocess
-from unidet.models.config_checks import require, require_choices
+from unidet.models.arguments import SETTING, TRAINING, VISIBLE, Arguments, argument, require
 
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "depth": (18, 34, 50, 101),
-    "norm": ("batch", "frozen"),
-    "match_measure": ("giou", "diou", "ciou"),
-    "box_loss": ("giou", "diou", "ciou"),
-    "box_loss_space": ("normalised", "pixels"),
-}
-_SHARES = ("dropout", "attention_dropout", "activation_dropout", "input_dropout")
-_COUNTS = ("num_classes", "num_queries", "width", "heads", "feedforward", "decoder_layers")
-_WEIGHTS = (
-    *("cost_class", "cost_bbox", "cost_giou", "weight_ce", "weight_bbox", "weight_giou"),
-    *("box_loss_eps", "score_threshold"),
-)
+#: How a photo becomes DETR's input.
+PREPROCESS = Preprocess(**PRESETS["detr"]).to_dict()
 
 
 @dataclass(frozen=True)
-class DETRConfig:
-    """Arguments of :class:`unidet.models.detr.model.DETR`.
+class DETRConfig(Arguments):
+    """Arguments of :class:`unidet.models.detr.DETR`; the defaults are Facebook's."""
 
-    Attributes:
-        num_classes: classes without "no object", which is one more, the last. The published
-            models count COCO's category ids: 91 slots.
-        depth: of the ResNet.
-        class_names: one name for each class, where known.
-        norm: ``"frozen"`` (four constant vectors) or ``"batch"``.
-        norm_eps: of the backbone's norm layers.
-        norm_eval: batch norm uses its running statistics in training too; the affine part trains.
-        frozen_stages: stages that do not train: -1 none, 0 the stem, 1 the stem and layer1, ...,
-            4 the whole backbone.
-        dilation: the last stage keeps the resolution of the one before and dilates instead (DC5).
-        num_queries: most objects that the model can find in an image.
-        width: channels of the transformer, a multiple of 4 and of ``heads``.
-        heads: of each attention.
-        encoder_layers, decoder_layers: how many.
-        feedforward: channels between the two feed-forward layers.
-        dropout: probability of leaving out what a layer adds to its input.
-        attention_dropout: of leaving out a weight of attention.
-        activation_dropout: of leaving out a value between the two feed-forward layers.
-        input_dropout: of leaving out a value that the encoder receives.
-        auxiliary_losses: every decoder layer answers and learns, not the last alone.
-        renormalise: every decoder layer receives the normed answer of the one before, and the last
-            answer is normed twice: what transformers does while auxiliary losses are on. Other
-            weights than those trained so need False.
-        cost_class, cost_bbox, cost_giou: of the matching of queries and objects.
-        match_measure: overlap in the matching: ``"giou"``, ``"diou"`` or ``"ciou"``.
-        weight_ce, weight_bbox, weight_giou: of the three losses.
-        eos_coef: weight of the class "no object".
-        box_loss: overlap in the loss: ``"giou"``, ``"diou"`` or ``"ciou"``.
-        box_loss_space: boxes are measured as shares of the image, as published, or in pixels:
-            distances and aspect ratios of the two differ where images are not square.
-        box_loss_eps: added to the denominators of that loss.
-        ciou_gate: CIoU minds the aspect ratio only where IoU is above 1/2 (mmdetection).
-        score_threshold: a detection scores more than this.
-        max_detections: of one image, or None for all.
-        preprocess: arguments of ``unidet.data.preprocess.Preprocess``.
-    """
+    num_classes: int = argument(
+        91,
+        "classes without 'no object', which is one more, the last; COCO's category ids in the"
+        " published models",
+        kind=VISIBLE,
+        least=1,
+    )
+    depth: int = argument(50, "layers of the ResNet", kind=VISIBLE, choices=(18, 34, 50, 101))
+    class_names: tuple[str, ...] | None = argument(
+        None,
+        "name of each label, where known",
+        kind=VISIBLE,
+    )
 
-    num_classes: int
-    depth: int
-    class_names: tuple[str, ...] | None = None
+    norm: str = argument(
+        "frozen",
+        "norm of the backbone: 'batch' or 'frozen' (four constant vectors)",
+        kind=TRAINING,
+        choices=("batch", "frozen"),
+    )
+    norm_eps: float = argument(1e-05, "eps of the norm layers")
+    norm_eval: bool = argument(
+        False,
+        "batch norm uses its running statistics in training, too; the affine part trains",
+        kind=TRAINING,
+    )
+    frozen_stages: int = argument(
+        1,
+        "stages that do not train: -1 none, 0 the stem, 1 the stem and layer1, and so on",
+        kind=TRAINING,
+    )
+    dilation: bool = argument(
+        False,
+        "the last stage dilates and keeps the resolution of the stage before (DC5)",
+    )
 
-    norm: str = "frozen"
-    norm_eps: float = 1e-5
-    norm_eval: bool = False
-    frozen_stages: int = 1
-    dilation: bool = False
+    num_queries: int = argument(
+        100,
+        "object queries: most objects in an image",
+        kind=VISIBLE,
+        least=1,
+    )
+    width: int = argument(
+        256,
+        "channels of the transformer, a multiple of 4 and of `heads`",
+        kind=VISIBLE,
+        least=1,
+    )
+    heads: int = argument(8, "heads of each attention", least=1)
+    encoder_layers: int = argument(6, "encoder layers", kind=VISIBLE, least=0)
+    decoder_layers: int = argument(6, "decoder layers", kind=VISIBLE, least=1)
+    feedforward: int = argument(
+        2048,
+        "channels between the two feed-forward layers",
+        kind=VISIBLE,
+        least=1,
+    )
+    dropout: float = argument(
+        0.1,
+        "dropout of what a layer adds to its input",
+        kind=TRAINING,
+        least=0,
+        below=1,
+    )
+    attention_dropout: float = argument(
+        0.1,
+        "dropout of attention weights",
+        kind=TRAINING,
+        least=0,
+        below=1,
+    )
+    activation_dropout: float = argument(
+        0.1,
+        "dropout between the two feed-forward layers",
+        kind=TRAINING,
+        least=0,
+        below=1,
+    )
+    input_dropout: float = argument(
+        0.0,
+        "dropout of the input of the encoder",
+        kind=TRAINING,
+        least=0,
+        below=1,
+    )
 
-    num_queries: int = 100
-    width: int = 256
-    heads: int = 8
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    feedforward: int = 2048
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    activation_dropout: float = 0.1
-    input_dropout: float = 0.0
+    auxiliary_losses: bool = argument(
+        True,
+        "every decoder layer has outputs and losses, not the last alone",
+        kind=TRAINING,
+    )
+    renormalise: bool = argument(
+        False,
+        "each decoder layer receives the normed output of the one before, and the last is "
+        "normed twice (transformers, with auxiliary losses)",
+    )
+    cost_class: float = argument(1.0, "weight of the class in the matching", kind=TRAINING, least=0)
+    cost_bbox: float = argument(
+        5.0,
+        "weight of the L1 distance in the matching",
+        kind=TRAINING,
+        least=0,
+    )
+    cost_giou: float = argument(
+        2.0,
+        "weight of the overlap in the matching",
+        kind=TRAINING,
+        least=0,
+    )
+    match_measure: str = argument(
+        "giou",
+        "overlap in the matching",
+        kind=TRAINING,
+        choices=("giou", "diou", "ciou"),
+    )
+    weight_ce: float = argument(1.0, "weight of the class loss", kind=TRAINING, least=0)
+    weight_bbox: float = argument(5.0, "weight of the L1 loss", kind=TRAINING, least=0)
+    weight_giou: float = argument(2.0, "weight of the overlap loss", kind=TRAINING, least=0)
+    eos_coef: float = argument(0.1, "weight of the class 'no object'", kind=TRAINING, above=0)
+    box_loss: str = argument(
+        "giou",
+        "overlap in the loss",
+        kind=TRAINING,
+        choices=("giou", "diou", "ciou"),
+    )
+    box_loss_space: str = argument(
+        "normalised",
+        "the overlap loss measures boxes as shares of the image ('normalised', as published) "
+        "or in 'pixels'",
+        kind=TRAINING,
+        choices=("normalised", "pixels"),
+    )
+    box_loss_eps: float = argument(
+        0.0,
+        "added to the denominators of the overlap loss",
+        kind=TRAINING,
+        least=0,
+    )
+    ciou_gate: bool = argument(
+        False,
+        "CIoU counts the aspect ratio only where IoU is above 1/2 (mmdetection)",
+        kind=TRAINING,
+    )
 
-    auxiliary_losses: bool = True
-    renormalise: bool = False
-    cost_class: float = 1.0
-    cost_bbox: float = 5.0
-    cost_giou: float = 2.0
-    match_measure: str = "giou"
-    weight_ce: float = 1.0
-    weight_bbox: float = 5.0
-    weight_giou: float = 2.0
-    eos_coef: float = 0.1
-    box_loss: str = "giou"
-    box_loss_space: str = "normalised"
-    box_loss_eps: float = 0.0
-    ciou_gate: bool = False
+    score_threshold: float = argument(
+        0.0,
+        "a detection scores more than this",
+        kind=SETTING,
+        least=0,
+        most=1,
+    )
+    max_detections: int | None = argument(
+        100,
+        "most detections of an image, or None for all",
+        kind=SETTING,
+    )
 
-    score_threshold: float = 0.0
-    max_detections: int | None = 100
+    preprocess: Mapping[str, Any] = argument(
+        lambda: dict(PREPROCESS), "arguments of `unidet.data.preprocess.Preprocess`"
+    )
 
-    preprocess: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.class_names is not None:
-            object.__setattr__(self, "class_names", tuple(self.class_names))
-        require_choices(self, _CHOICES)
-        for name in _COUNTS:
-            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
-        for name in _WEIGHTS:
-            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        for name in _SHARES:
-            value = getattr(self, name)
-            require(0 <= value < 1, name, "0 or more and less than 1", value)
-        require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
-        # Without it, an image without objects would have no loss at all.
-        require(self.eos_coef > 0, "eos_coef", "a number above 0", self.eos_coef)
+    def check(self) -> None:
+        """The width fits the heads and the sine positions."""
         require(
             self.width % 4 == 0 and self.width % self.heads == 0,
             "width",
             f"a multiple of 4 and of {self.heads} heads",
             self.width,
         )
-        if self.class_names is not None:
-            require(
-                len(self.class_names) == self.num_classes,
-                "class_names",
-                f"{self.num_classes} names",
-                len(self.class_names),
-            )
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Names of all arguments."""
-        return tuple(item.name for item in fields(cls))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The arguments as plain lists, numbers and strings, for YAML and JSON."""
-        return {key: plain(value) for key, value in asdict(self).items()}
 
 
-#: How a photo becomes DETR's input.
-_PREPROCESS = Preprocess(**PRESETS["detr"]).to_dict()
-
-#: Arguments that a dialect stands for, all but ``depth`` and ``dilation``.
-DIALECTS: dict[str, dict[str, Any]] = {
-    "default": {"num_classes": 91, "num_queries": 100, "preprocess": _PREPROCESS},
+#: What each preset changes in the defaults of :class:`DETRConfig`.
+PRESETS_BY_NAME: dict[str, dict[str, Any]] = {
+    "default": {},
+    # transformers trains with one dropout, no auxiliary losses and the whole backbone.
     "huggingface": {
-        "num_classes": 91,
-        "num_queries": 100,
-        "preprocess": _PREPROCESS,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
         "input_dropout": 0.1,

@@ -12,15 +12,15 @@ from unidet.backends import ops
 from unidet.backends.parallel import batch_split
 from unidet.losses import BOX_LOSSES, l1_loss
 from unidet.models.boxes.geometry import to_centres
-from unidet.models.boxes.labels import check_labels
+from unidet.models.boxes.scores import softmax
+from unidet.models.boxes.targets import check_labels
 from unidet.models.detr.config import DETRConfig
 from unidet.models.detr.matcher import HungarianMatcher
-from unidet.models.retinanet.postprocess import softmax
 from unidet.structures import Targets
 
 
 @dataclass(frozen=True)
-class SetGoals:
+class SetTargets:
     """What the queries of all decoder layers shall answer.
 
     Attributes:
@@ -84,7 +84,7 @@ class SetCriterion:
             found.append((target.labels[keep], boxes.astype(np.float32)))
         return found
 
-    def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetGoals:
+    def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetTargets:
         """What every query shall answer: the host's part of :meth:`losses`."""
         c = self.settings
         sizes = outputs["image_sizes"]
@@ -104,7 +104,7 @@ class SetCriterion:
                 sides.append(np.tile(_sides(sizes[image]), (len(which), 1)))
         weights = np.where(classes == c.num_classes, np.float32(c.eos_coef), np.float32(1))
         weight, count = self.count([len(labels) for labels, _ in objects], queries)
-        return SetGoals(
+        return SetTargets(
             classes.reshape(layers, -1),
             weights.reshape(layers, -1) / np.float32(weight),
             np.concatenate(index).reshape(layers, -1),
@@ -125,7 +125,7 @@ class SetCriterion:
         weight = matched + missed * float(np.float32(self.settings.eos_coef))
         return batch_split.mean("queries", weight), batch_split.least_mean("objects", sum(objects))
 
-    def losses(self, outputs: dict[str, Any], goal: SetGoals) -> dict[str, Any]:
+    def losses(self, outputs: dict[str, Any], goal: SetTargets) -> dict[str, Any]:
         """Weighted terms, to be added up: those of the last layer, then of each earlier one."""
         c = self.settings
         logits = outputs["cls_logits"]
@@ -142,7 +142,7 @@ class SetCriterion:
             losses |= {f"{name}_{layer}": ops.sum(parts[layer]) for name, parts in split.items()}
         return losses
 
-    def _box_terms(self, boxes: Any, goal: SetGoals) -> dict[str, Any]:
+    def _box_terms(self, boxes: Any, goal: SetTargets) -> dict[str, Any]:
         """``(L,)`` each."""
         c = self.settings
         overlap = f"loss_{c.box_loss}"

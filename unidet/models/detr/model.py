@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn, ops
-from unidet.data.preprocess import Preprocess
+from unidet.models.base import DetectionModel, require_one_each
 from unidet.models.boxes.geometry import from_centres
+from unidet.models.boxes.scores import softmax
 from unidet.models.detr.config import DETRConfig
-from unidet.models.detr.criterion import SetCriterion, SetGoals
+from unidet.models.detr.criterion import SetCriterion, SetTargets
 from unidet.models.detr.positions import positions_of
 from unidet.models.detr.transformer import Dropouts, Transformer
 from unidet.models.layers.attention import padding_mask
 from unidet.models.layers.resnet import ResNet
-from unidet.models.retinanet.postprocess import softmax
 from unidet.structures import Batch, Detections, Targets
 
 
@@ -34,25 +34,24 @@ class _BoxMLP(nn.Module):
         return last(ops.relu(second(ops.relu(first(x)))))
 
 
-class DETR(nn.Module):
+class DETR(DetectionModel):
     """Detector without anchors and without NMS.
 
     Args:
-        arguments: see :class:`unidet.models.detr.config.DETRConfig`.
+        config: a :class:`unidet.models.detr.config.DETRConfig`, or its arguments.
 
     Labels run from 0 to ``num_classes - 1``; the published models use COCO's category ids.
     """
 
-    #: ``forward`` wants to know where each image ends.
+    config_class = DETRConfig
+    named_arguments = ("depth", "dilation")
     takes_image_sizes = True
+    settings: DETRConfig
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__()
-        self.settings = c = DETRConfig(**arguments)
-        self.class_names = c.class_names
+    def __init__(self, config: DETRConfig) -> None:
+        super().__init__(config)
+        c = config
         self.model_name = f"detr_r{c.depth}{'_dc5' if c.dilation else ''}"
-        #: How a photo becomes an input of this model.
-        self.preprocess = Preprocess.from_dict(c.preprocess)
         self.criterion = SetCriterion(c)
         self.backbone = ResNet(
             c.depth,
@@ -75,14 +74,6 @@ class DETR(nn.Module):
         self.query_embed = nn.Embedding(c.num_queries, c.width)
         self.class_embed = nn.Linear(c.width, c.num_classes + 1)
         self.bbox_embed = _BoxMLP(c.width)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and all arguments, from which ``create_model`` makes the model again."""
-        arguments = self.settings.to_dict()
-        del arguments["depth"], arguments["dilation"]  # part of the name
-        arguments["preprocess"] = self.preprocess.to_dict()
-        return {"name": self.model_name, "arguments": arguments}
 
     def forward(
         self, images: Any, image_sizes: Sequence[tuple[int, int]] | None = None
@@ -124,7 +115,7 @@ class DETR(nn.Module):
             "image_sizes": sizes,
         }
 
-    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetGoals:
+    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetTargets:
         """What the queries shall answer, as arrays: the host's part of :meth:`losses`."""
         return self.criterion.assign(outputs, targets)
 
@@ -142,14 +133,10 @@ class DETR(nn.Module):
         Raises:
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
-        if len(targets) != len(outputs["image_sizes"]):
-            raise ValueError(
-                f"Invalid value for `targets`. Expected one for each of "
-                f"{len(outputs['image_sizes'])} images. Received {len(targets)}."
-            )
+        require_one_each(targets, len(outputs["image_sizes"]), "targets")
         return self.criterion.losses(outputs, self.goals(outputs, targets))
 
-    def count(self, batch: Batch) -> None:
+    def count(self, batch: Batch, *, like: Any = None) -> None:
         """Counts what :meth:`losses` divides by, see ``batch_split``; no network runs."""
         objects = self.criterion.objects(batch.targets, batch.image_sizes)
         counts = [len(labels) for labels, _ in objects]
@@ -194,11 +181,7 @@ def _checked(
     count, _, height, width = shape
     if sizes is None:
         return ((int(height), int(width)),) * count
-    if len(sizes) != count:
-        raise ValueError(
-            f"Invalid value for `image_sizes`. Expected one for each of {count} images. "
-            f"Received {len(sizes)}."
-        )
+    require_one_each(sizes, count, "image_sizes")
     plain = tuple((int(h), int(w)) for h, w in sizes)
     for h, w in plain:
         if not (1 <= h <= height and 1 <= w <= width):

@@ -1,240 +1,355 @@
-"""Everything that tells one Faster R-CNN from another."""
+"""Arguments of Faster R-CNN and Fast R-CNN."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
-from unidet.checkpoints.conventions import plain
+from unidet.data.preprocess import PRESETS, Preprocess
 from unidet.losses import BOX_LOSSES
+from unidet.models.arguments import SETTING, TRAINING, VISIBLE, Arguments, argument, require
 from unidet.models.boxes.coder import LOG_LIMIT
-from unidet.models.config_checks import require, require_choices
 
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "depth": (18, 34, 50, 101, 152),
-    "style": ("fpn", "c4"),
-    "norm": ("batch", "frozen"),
-    "fpn_norm": (None, "batch"),
-    "upsample": ("factor2", "size"),
-    "background_slot": (None, 0),
-    "background": ("first", "last"),
-    "rpn_low_quality": (None, "target", "anchor"),
-    "rpn_loss": ("l1", "smooth_l1"),
-    "rpn_normalizer": ("sampled", "sampled_each", "constant"),
-    "roi_level_rule": ("torchvision", "mmdet", "detectron2"),
-    "roi_low_quality": (None, "target", "anchor"),
-    "head": ("2fc", "4conv1fc", "res5"),
-    "head_norm": (None, "batch"),
-    "box_loss": ("l1", "smooth_l1", *BOX_LOSSES),
-    "rescale": ("before_nms", "after_nms"),
-    "soft_nms": (None, "linear", "gaussian"),
-    "init": ("torchvision", "mmdet", "detectron2"),
-}
+#: How a photo becomes an input by default.
+PREPROCESS = Preprocess(**{**PRESETS["torchvision"], "resize": "mmdet"}).to_dict()
 
 
 @dataclass(frozen=True)
-class FasterRCNNConfig:
-    """Arguments of :class:`unidet.models.faster_rcnn.faster_rcnn.FasterRCNN` and ``FastRCNN``.
+class FasterRCNNConfig(Arguments):
+    """Arguments of ``FasterRCNN`` and ``FastRCNN``; the defaults train from scratch.
 
     ``FastRCNN`` has no region proposal network and takes none of ``rpn_*`` and ``anchor_*``.
-
-    Attributes:
-        num_classes: labels lie below this.
-        depth: of the ResNet.
-        style: ``"fpn"`` (a pyramid) or ``"c4"`` (one map; the last stage is part of the head).
-        background_slot: 0 where label 0 stands for the background and must not occur in ground
-            truth (torchvision: 91 labels), or None: the background is one output more.
-        class_names: one name for each label, where known.
-        norm: of the backbone and of ``res5``: ``"batch"`` (affine trains) or ``"frozen"`` (all four
-            vectors are constants).
-        norm_eps: of all norm layers.
-        norm_eval: all batch norms use their running statistics in training too.
-        stride_in_1x1: bottlenecks stride in their first convolution (MSRA) instead of the 3x3.
-        frozen_stages: stages that do not train: -1 none, 0 the stem, 1 the stem and layer1, ...
-        fpn_channels: width of the pyramid.
-        fpn_norm: ``"batch"`` behind each convolution of the pyramid, or None.
-        upsample: top-down step to twice the size, or to the exact size of the lateral map.
-        rpn_convs: 3x3 convolutions before the outputs of the region proposal network.
-        anchor_sizes: for each level the square roots of the anchor areas, in pixels.
-        anchor_ratios: height over width.
-        anchor_strides: nominal stride of each level.
-        anchor_rounding, anchor_offset, anchor_stride_rule, anchor_order: see ``AnchorGenerator``.
-        rpn_positive_iou, rpn_negative_iou, rpn_low_quality, rpn_low_quality_iou: see ``Matcher``.
-        rpn_batch: anchors of an image that enter the loss.
-        rpn_positive_fraction: largest share of positive ones among them.
-        rpn_border: anchors that leave the image by more than so many pixels learn nothing; None:
-            all learn.
-        rpn_pre_nms_train, rpn_pre_nms_test: candidates of each level.
-        rpn_post_nms_train, rpn_post_nms_test: proposals of an image, all levels together.
-        rpn_nms_iou: suppression of proposals of one level by each other.
-        rpn_min_side: proposals have sides of at least this many pixels, and above 0.
-        rpn_score_threshold: least probability of a proposal.
-        rpn_loss, rpn_beta: of the anchors' deltas.
-        rpn_normalizer: losses are divided by the number of sampled anchors, by that number with at
-            least one positive and one negative for each image (mmdetection), or by ``rpn_batch``
-            times the images (detectron2).
-        roi_size: side of the map that is cut out for each proposal.
-        roi_sampling_ratio: points along a side of a bin; 0 adapts to the size of the proposal.
-        roi_aligned: pixel centres lie at half pixels.
-        roi_level_rule: whose rounding decides the level of a proposal.
-        head: ``"2fc"``, ``"4conv1fc"`` or ``"res5"``.
-        head_channels: width of the fully connected layers.
-        head_norm: ``"batch"`` behind each convolution of ``"4conv1fc"``, which then has no bias.
-        class_agnostic: one box for all classes.
-        background: row of the background among the class outputs.
-        box_background: the background has box outputs too (never used).
-        roi_positive_iou, roi_negative_iou, roi_low_quality: see ``Matcher``.
-        roi_batch: proposals of an image that enter the loss.
-        roi_positive_fraction: largest share of positive ones among them.
-        add_ground_truth: objects are proposals too, in training.
-        ignore_overlap: of both matchers: see ``Matcher``.
-        box_std, box_log_limit, box_log_limit_both: of both coders but for ``box_std``, which
-            belongs to the second; see ``BoxCoder``.
-        box_loss, box_beta: of the second stage; ``"giou"``, ``"diou"`` and ``"ciou"`` compare
-            boxes.
-        box_weight: factor of the second stage's box loss.
-        init: whose scheme fills the weights before training.
-        score_threshold: a detection scores more than this.
-        nms_iou: IoU above which the lower score of one class is dropped.
-        soft_nms: lower scores instead: ``"linear"`` (from ``nms_iou``) or ``"gaussian"``, or None.
-        soft_sigma: width of the Gaussian.
-        soft_min_score: detections whose lowered score is below are dropped.
-        max_detections: of one image, or None for all.
-        min_side: least side of a detection in pixels of the input, before NMS.
-        drop_empty: detections without area are dropped at the very end (detectron2).
-        rescale: boxes go to the original's pixels before or after NMS.
-        preprocess: arguments of ``unidet.data.preprocess.Preprocess``.
     """
 
-    num_classes: int
-    depth: int
-    style: str = "fpn"
-    background_slot: int | None = None
-    class_names: tuple[str, ...] | None = None
+    num_classes: int = argument(80, "number of labels", kind=VISIBLE, least=1)
+    depth: int = argument(50, "layers of the ResNet", kind=VISIBLE, choices=(18, 34, 50, 101, 152))
+    style: str = argument(
+        "fpn",
+        "'fpn' (a pyramid) or 'c4' (one map; the last stage is part of the head)",
+        kind=VISIBLE,
+        choices=("fpn", "c4"),
+    )
+    background_slot: int | None = argument(
+        None,
+        "0 where label 0 is the background and does not occur in ground truth (torchvision: "
+        "91 labels); None: the background is one more output",
+        kind=VISIBLE,
+        choices=(None, 0),
+    )
+    class_names: tuple[str, ...] | None = argument(
+        None,
+        "name of each label, where known",
+        kind=VISIBLE,
+    )
 
-    norm: str = "batch"
-    norm_eps: float = 1e-5
-    norm_eval: bool = False
-    stride_in_1x1: bool = False
-    frozen_stages: int = -1
+    norm: str = argument(
+        "batch",
+        "norm of backbone and `res5`: 'batch' or 'frozen' (four constant vectors)",
+        kind=TRAINING,
+        choices=("batch", "frozen"),
+    )
+    norm_eps: float = argument(1e-05, "eps of the norm layers")
+    norm_eval: bool = argument(
+        False,
+        "batch norm uses its running statistics in training, too; the affine part trains",
+        kind=TRAINING,
+    )
+    stride_in_1x1: bool = argument(
+        False,
+        "bottlenecks have their stride in the first convolution (MSRA) and not in the 3x3",
+    )
+    frozen_stages: int = argument(
+        -1,
+        "stages that do not train: -1 none, 0 the stem, 1 the stem and layer1, and so on",
+        kind=TRAINING,
+    )
 
-    fpn_channels: int = 256
-    fpn_norm: str | None = None
-    upsample: str = "size"
+    fpn_channels: int = argument(256, "width of the pyramid", kind=VISIBLE, least=1)
+    fpn_norm: str | None = argument(
+        None,
+        "'batch' behind each convolution of the pyramid, or None",
+        kind=VISIBLE,
+        choices=(None, "batch"),
+    )
+    upsample: str = argument(
+        "size",
+        "top-down upsampling: 'factor2', or to the 'size' of the lateral map",
+        choices=("factor2", "size"),
+    )
 
-    rpn_convs: int = 1
-    anchor_sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    anchor_strides: tuple[int, ...] = (4, 8, 16, 32, 64)
-    anchor_rounding: bool = False
-    anchor_offset: float = 0.0
-    anchor_stride_rule: str = "nominal"
-    anchor_order: str = "ratio"
-    rpn_positive_iou: float = 0.7
-    rpn_negative_iou: float = 0.3
-    rpn_low_quality: str | None = "target"
-    rpn_low_quality_iou: float = 0.3
-    rpn_batch: int = 256
-    rpn_positive_fraction: float = 0.5
-    rpn_border: float | None = None
-    rpn_pre_nms_train: int = 2000
-    rpn_pre_nms_test: int = 1000
-    rpn_post_nms_train: int = 1000
-    rpn_post_nms_test: int = 1000
-    rpn_nms_iou: float = 0.7
-    rpn_min_side: float = 0.0
-    rpn_score_threshold: float = 0.0
-    rpn_loss: str = "l1"
-    rpn_beta: float = 1 / 9
-    rpn_normalizer: str = "sampled"
+    rpn_convs: int = argument(
+        1,
+        "3x3 convolutions before the outputs of the region proposal network",
+        kind=VISIBLE,
+        least=1,
+    )
+    anchor_sizes: tuple[tuple[float, ...], ...] = argument(
+        ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)),
+        "for each level the square roots of the anchor areas, in pixels",
+        above=0,
+    )
+    anchor_ratios: tuple[float, ...] = argument((0.5, 1.0, 2.0), "height over width", above=0)
+    anchor_strides: tuple[int, ...] = argument(
+        (4, 8, 16, 32, 64),
+        "nominal stride of each level",
+        above=0,
+    )
+    anchor_rounding: bool = argument(False, "round the corners of the anchors to whole pixels")
+    anchor_offset: float = argument(
+        0.5,
+        "where the centre of an anchor lies in its cell, in strides: 0 or 0.5",
+    )
+    anchor_stride_rule: str = argument(
+        "nominal",
+        "stride of a level: 'nominal', or 'measured' (padded side // feature side)",
+    )
+    anchor_order: str = argument(
+        "ratio",
+        "outer loop of the anchors within a cell: 'ratio' or 'size'",
+    )
+    rpn_positive_iou: float = argument(0.7, "least IoU of a positive anchor", kind=TRAINING)
+    rpn_negative_iou: float = argument(
+        0.3,
+        "IoU below which an anchor is background",
+        kind=TRAINING,
+    )
+    rpn_low_quality: str | None = argument(
+        "target",
+        "what the best anchors of an object get below `rpn_positive_iou`: None, 'target' or "
+        "'anchor'",
+        kind=TRAINING,
+        choices=(None, "target", "anchor"),
+    )
+    rpn_low_quality_iou: float = argument(0.3, "IoU that such an anchor must reach", kind=TRAINING)
+    rpn_batch: int = argument(
+        256,
+        "anchors of an image that enter the loss",
+        kind=TRAINING,
+        least=1,
+    )
+    rpn_positive_fraction: float = argument(
+        0.5,
+        "largest share of positives among them",
+        kind=TRAINING,
+        least=0,
+        most=1,
+    )
+    rpn_border: float | None = argument(
+        None,
+        "anchors that leave the image by more pixels than this do not train; None: all train",
+        kind=TRAINING,
+    )
+    rpn_pre_nms_train: int = argument(2000, "candidates of each level in training", kind=TRAINING)
+    rpn_pre_nms_test: int = argument(
+        1000,
+        "candidates of each level in inference",
+        kind=SETTING,
+        least=1,
+    )
+    rpn_post_nms_train: int = argument(
+        1000,
+        "proposals of an image in training, all levels together",
+        kind=TRAINING,
+        least=1,
+    )
+    rpn_post_nms_test: int = argument(
+        1000,
+        "proposals of an image in inference, all levels together",
+        kind=SETTING,
+    )
+    rpn_nms_iou: float = argument(
+        0.7,
+        "IoU above which the lower proposal of one level is dropped",
+        kind=SETTING,
+    )
+    rpn_min_side: float = argument(
+        0.0,
+        "proposals have sides of at least this many pixels, and above 0",
+    )
+    rpn_score_threshold: float = argument(0.0, "least probability of a proposal", kind=SETTING)
+    rpn_loss: str = argument(
+        "l1",
+        "loss of the anchors' box deltas",
+        kind=TRAINING,
+        choices=("l1", "smooth_l1"),
+    )
+    rpn_beta: float = argument(1 / 9, "beta of its smooth L1", kind=TRAINING)
+    rpn_normalizer: str = argument(
+        "sampled",
+        "losses are divided by the 'sampled' anchors, by those with 1 positive and 1 negative"
+        " at least for each image ('sampled_each', mmdetection), or by `rpn_batch` times the "
+        "images ('constant', detectron2)",
+        kind=TRAINING,
+        choices=("sampled", "sampled_each", "constant"),
+    )
 
-    roi_size: int = 7
-    roi_sampling_ratio: int = 0
-    roi_aligned: bool = True
-    roi_level_rule: str = "mmdet"
-    head: str = "2fc"
-    head_channels: int = 1024
-    head_norm: str | None = None
-    class_agnostic: bool = False
-    background: str = "last"
-    box_background: bool = False
-    roi_positive_iou: float = 0.5
-    roi_negative_iou: float = 0.5
-    roi_low_quality: str | None = None
-    roi_batch: int = 512
-    roi_positive_fraction: float = 0.25
-    add_ground_truth: bool = True
-    ignore_overlap: float | None = None
+    roi_size: int = argument(7, "side of the map that is cut out for each proposal", least=1)
+    roi_sampling_ratio: int = argument(
+        0,
+        "sampling points along a side of a bin; 0 adapts to the size of the proposal",
+    )
+    roi_aligned: bool = argument(True, "pixel centres lie at half pixels in RoIAlign")
+    roi_level_rule: str = argument(
+        "mmdet",
+        "whose rounding decides the pyramid level of a proposal",
+        choices=("torchvision", "mmdet", "detectron2"),
+    )
+    head: str = argument(
+        "2fc",
+        "box head: '2fc', '4conv1fc' or 'res5'",
+        kind=VISIBLE,
+        choices=("2fc", "4conv1fc", "res5"),
+    )
+    head_channels: int = argument(
+        1024,
+        "channels of the fully connected layers",
+        kind=VISIBLE,
+        least=1,
+    )
+    head_norm: str | None = argument(
+        None,
+        "'batch' behind each convolution of '4conv1fc', which then has no bias",
+        kind=VISIBLE,
+        choices=(None, "batch"),
+    )
+    class_agnostic: bool = argument(False, "one box for all classes", kind=VISIBLE)
+    background: str = argument(
+        "last",
+        "place of the background among the class outputs",
+        choices=("first", "last"),
+    )
+    box_background: bool = argument(False, "the background has box outputs too (never used)")
+    roi_positive_iou: float = argument(0.5, "least IoU of a positive proposal", kind=TRAINING)
+    roi_negative_iou: float = argument(
+        0.5,
+        "IoU below which a proposal is background",
+        kind=TRAINING,
+    )
+    roi_low_quality: str | None = argument(
+        None,
+        "what the best proposals of an object get below `roi_positive_iou`: None, 'target' or"
+        " 'anchor'",
+        kind=TRAINING,
+        choices=(None, "target", "anchor"),
+    )
+    roi_batch: int = argument(
+        512,
+        "proposals of an image that enter the loss",
+        kind=TRAINING,
+        least=1,
+    )
+    roi_positive_fraction: float = argument(
+        0.25,
+        "largest share of positives among them",
+        kind=TRAINING,
+        least=0,
+        most=1,
+    )
+    add_ground_truth: bool = argument(True, "objects are proposals too, in training", kind=TRAINING)
+    ignore_overlap: float | None = argument(
+        0.5,
+        "a background anchor that a crowd region covers by more than this is ignored; None: never",
+        kind=TRAINING,
+    )
 
-    box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)
-    box_log_limit: float | None = LOG_LIMIT
-    box_log_limit_both: bool = False
-    box_loss: str = "l1"
-    box_beta: float = 1 / 9
-    box_weight: float = 1.0
-    init: str = "mmdet"
+    box_std: tuple[float, ...] = argument(
+        (0.1, 0.1, 0.2, 0.2),
+        "the box outputs of the second stage are deltas divided by these",
+        above=0,
+    )
+    box_log_limit: float | None = argument(
+        LOG_LIMIT,
+        "upper bound of dw and dh when boxes are decoded, or None",
+    )
+    box_log_limit_both: bool = argument(
+        False,
+        "dw and dh are bounded from below, too (mmdetection)",
+    )
+    box_loss: str = argument(
+        "l1",
+        "loss of the second stage's boxes: on deltas ('l1', 'smooth_l1') or on boxes ('giou',"
+        " 'diou', 'ciou')",
+        kind=TRAINING,
+        choices=("l1", "smooth_l1", *BOX_LOSSES),
+    )
+    box_beta: float = argument(1 / 9, "beta of its smooth L1", kind=TRAINING)
+    box_weight: float = argument(1.0, "factor of the box loss", kind=TRAINING)
+    init: str = argument(
+        "mmdet",
+        "whose scheme initialises the weights",
+        kind=TRAINING,
+        choices=("torchvision", "mmdet", "detectron2"),
+    )
 
-    score_threshold: float = 0.05
-    nms_iou: float = 0.5
-    soft_nms: str | None = None
-    soft_sigma: float = 0.5
-    soft_min_score: float = 1e-3
-    max_detections: int | None = 100
-    min_side: float = 0.0
-    drop_empty: bool = False
-    rescale: str = "after_nms"
+    score_threshold: float = argument(
+        0.05,
+        "a detection scores more than this",
+        kind=SETTING,
+        least=0,
+        most=1,
+    )
+    nms_iou: float = argument(
+        0.5,
+        "IoU above which the lower score of one class is dropped",
+        kind=SETTING,
+    )
+    soft_nms: str | None = argument(
+        None,
+        "soft-NMS in place of NMS: 'linear', 'gaussian' or None",
+        kind=SETTING,
+        choices=(None, "linear", "gaussian"),
+    )
+    soft_sigma: float = argument(0.5, "width of the Gaussian", kind=SETTING)
+    soft_min_score: float = argument(
+        0.001,
+        "detections whose lowered score is below are dropped",
+        kind=SETTING,
+    )
+    max_detections: int | None = argument(
+        100,
+        "most detections of an image, or None for all",
+        kind=SETTING,
+    )
+    min_side: float = argument(0.0, "least side of a detection in pixels of the input, before NMS")
+    drop_empty: bool = argument(
+        False,
+        "detections without area are dropped at the very end (detectron2)",
+    )
+    rescale: str = argument(
+        "after_nms",
+        "boxes go to the original's pixels before or after NMS",
+        choices=("before_nms", "after_nms"),
+    )
 
-    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: Mapping[str, Any] = argument(
+        lambda: dict(PREPROCESS), "arguments of `unidet.data.preprocess.Preprocess`"
+    )
 
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name == "anchor_sizes":  # a bare number is a level with one size
-                value = tuple(tuple(v) if isinstance(v, (list, tuple)) else (v,) for v in value)
-            elif isinstance(value, list):  # as read from YAML or JSON
-                value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-            object.__setattr__(self, item.name, value)
-        require_choices(self, _CHOICES)
-        self._check_classes()
-        require((self.head == "res5") == (self.style == "c4"), "head", *self._head_words())
-        require(self.rpn_convs > 0, "rpn_convs", "1 or more", self.rpn_convs)
-        for name in (
-            "rpn_batch",
-            "roi_batch",
-            "roi_size",
-            "rpn_post_nms_train",
-            "rpn_pre_nms_test",
-        ):
-            require(getattr(self, name) > 0, name, "1 or more", getattr(self, name))
-        for name in ("rpn_positive_fraction", "roi_positive_fraction", "score_threshold"):
-            require(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+    def normalised(self, name: str, value: Any) -> Any:
+        """A bare number among the sizes of anchors is a level with one size."""
+        if name == "anchor_sizes":
+            return tuple(v if isinstance(v, tuple) else (v,) for v in value)
+        return value
 
-    def _head_words(self) -> tuple[str, str]:
-        expected = "'res5'" if self.style == "c4" else "'2fc' or '4conv1fc'"
-        return f"{expected} with style={self.style!r}", repr(self.head)
-
-    def _check_classes(self) -> None:
-        low = 1 if self.background_slot is None else 2
-        require(self.num_classes >= low, "num_classes", f"{low} or more", self.num_classes)
-        names = self.class_names
+    def check(self) -> None:
+        """The head goes with the style; a background slot is the first."""
+        heads = "'res5'" if self.style == "c4" else "'2fc' or '4conv1fc'"
         require(
-            names is None or len(names) == self.num_classes,
-            "class_names",
-            f"{self.num_classes} names",
-            len(names or ()),
+            (self.head == "res5") == (self.style == "c4"),
+            "head",
+            f"{heads} with style={self.style!r}",
+            repr(self.head),
         )
+        if self.background_slot is None:
+            return
+        require(self.num_classes >= 2, "num_classes", "2 or more", self.num_classes)
         require(
-            self.background_slot is None or self.background == "first",
+            self.background == "first",
             "background",
             "'first' with background_slot=0",
             repr(self.background),
         )
-
-    @property
-    def detected_classes(self) -> int:
-        """Labels that detections may have."""
-        return self.num_classes
 
     @property
     def class_rows(self) -> int:
@@ -247,20 +362,3 @@ class FasterRCNNConfig:
         if self.class_agnostic:
             return 1
         return self.class_rows if self.box_background else self.class_rows - 1
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Names of all arguments."""
-        return tuple(item.name for item in fields(cls))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The arguments as plain lists, numbers and strings, for YAML and JSON."""
-        return {key: plain(value) for key, value in asdict(self).items()}
-
-
-def argument_names(family: str) -> tuple[str, ...]:
-    """Arguments of a model of the family; the depth is part of its name."""
-    absent = ("rpn_", "anchor_") if family == "fast_rcnn" else ()
-    names = FasterRCNNConfig.names()
-    own = ("depth", "style")
-    return tuple(n for n in names if n not in own and not n.startswith(tuple(absent)))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from unidet.backends import nn, ops
+from unidet.backends import ops
 from unidet.backends.nn import initial
-from unidet.data.preprocess import Preprocess
+from unidet.models.arguments import Arguments
+from unidet.models.base import DetectionModel, require_one_each
 from unidet.models.boxes.coder import BoxCoder
-from unidet.models.boxes.labels import check_labels
 from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.scores import softmax
+from unidet.models.boxes.targets import check_labels
 from unidet.models.faster_rcnn.box_head import BoxHead
-from unidet.models.faster_rcnn.config import FasterRCNNConfig, argument_names
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
 from unidet.models.faster_rcnn.losses import weighted_box_loss
 from unidet.models.faster_rcnn.postprocess import RoIPostProcess
 from unidet.models.faster_rcnn.roi_levels import roi_levels
@@ -24,7 +26,6 @@ from unidet.models.faster_rcnn.targets import RoITargets, class_rows, roi_target
 from unidet.models.layers.fpn import FPN
 from unidet.models.layers.initialization import convolution_shapes
 from unidet.models.layers.resnet import ResNet, hold_norms
-from unidet.models.retinanet.postprocess import softmax
 from unidet.structures import Batch, Detections, Targets
 
 #: Strides of the maps that proposals are cut out of.
@@ -33,30 +34,28 @@ STRIDES = {"fpn": (4, 8, 16, 32), "c4": (16,)}
 CHUNK = 2**26
 
 
-class FastRCNN(nn.Module):
+class FastRCNN(DetectionModel):
     """Two-stage detector without a first stage: proposals come with the images.
 
     Args:
-        arguments: see :class:`unidet.models.faster_rcnn.config.FasterRCNNConfig`.
+        config: a :class:`unidet.models.faster_rcnn.config.FasterRCNNConfig`, or its arguments.
 
-    Labels run from 0 to ``num_classes - 1``. In torchvision's dialect they are slots: 91 of them,
+    Labels run from 0 to ``num_classes - 1``. In torchvision's presets they are slots: 91 of them,
     slot 0 is the background and slot ``i`` the COCO category with id ``i``.
     """
 
-    family = "fast_rcnn"
-    #: Type of the arguments.
-    config_class: type[FasterRCNNConfig] = FasterRCNNConfig
-    #: ``forward`` wants to know where each image ends, and takes ``proposals``.
+    #: How names of the model begin.
+    family: ClassVar[str] = "fast_rcnn"
+    config_class: ClassVar[type[Arguments]] = FasterRCNNConfig
+    named_arguments = ("depth", "style")
     takes_image_sizes = takes_proposals = True
-    #: It cannot do without them.
     needs_proposals = True
+    settings: Any
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__()
-        c = self.config_class(**arguments)
+    def __init__(self, config: FasterRCNNConfig) -> None:
+        super().__init__(config)
+        c = config
         self.model_name = f"{self.family}_r{c.depth}_{c.style}"
-        #: How a photo becomes an input of this model.
-        self.preprocess = Preprocess.from_dict(c.preprocess)
         self.coder = BoxCoder(
             c.box_std, log_limit=c.box_log_limit, log_limit_both=c.box_log_limit_both
         )
@@ -78,7 +77,7 @@ class FastRCNN(nn.Module):
         self.postprocess = RoIPostProcess(
             self.coder,
             self.rows,
-            c.detected_classes,
+            c.label_count(),
             score_threshold=c.score_threshold,
             nms_iou=c.nms_iou,
             soft_nms=c.soft_nms,
@@ -162,16 +161,11 @@ class FastRCNN(nn.Module):
 
     @classmethod
     def accepted(cls) -> tuple[str, ...]:
-        """Names of the arguments that a user may give."""
-        return argument_names(cls.family)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and all arguments, from which ``create_model`` makes the model again."""
-        accepted = self.accepted()
-        arguments = {k: v for k, v in self.settings.to_dict().items() if k in accepted}
-        arguments["preprocess"] = self.preprocess.to_dict()
-        return {"name": self.model_name, "arguments": arguments}
+        """Names of the arguments that ``create_model`` takes: none of a proposal network."""
+        names: tuple[str, ...] = super().accepted()
+        if cls.makes_proposals:
+            return names
+        return tuple(name for name in names if not name.startswith(("rpn_", "anchor_")))
 
     def extract(self, images: Any, image_sizes: Sequence[tuple[int, int]] | None) -> dict[str, Any]:
         """``levels``, ``features`` (those that the head reads), ``layout`` and ``image_sizes``."""
@@ -180,11 +174,7 @@ class FastRCNN(nn.Module):
         count, _, *padded = ops.shape(images)
         size = tuple(int(side) for side in padded)
         sizes = [size] * count if image_sizes is None else [tuple(s) for s in image_sizes]
-        if len(sizes) != count:
-            raise ValueError(
-                f"Invalid value for `image_sizes`. Expected one for each of {count} images. "
-                f"Received {len(sizes)}."
-            )
+        require_one_each(sizes, count, "image_sizes")
         shapes = tuple(tuple(int(side) for side in ops.shape(x)[2:]) for x in levels)
         return {
             "levels": levels,
@@ -326,12 +316,7 @@ class FastRCNN(nn.Module):
         Raises:
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
-        count = len(outputs["image_sizes"])
-        if len(targets) != count:
-            raise ValueError(
-                f"Invalid value for `targets`. Expected one for each of {count} images. "
-                f"Received {len(targets)}."
-            )
+        require_one_each(targets, len(outputs["image_sizes"]), "targets")
         self.check_targets(outputs, targets)
         return self.assign(outputs, targets)
 

@@ -13,13 +13,14 @@ from unidet.models.boxes.anchors import AnchorGenerator
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.scores import sigmoid
+from unidet.models.faster_rcnn.config import FasterRCNNConfig
 from unidet.models.faster_rcnn.fast_rcnn import FastRCNN
 from unidet.models.faster_rcnn.losses import weighted_box_loss
 from unidet.models.faster_rcnn.proposals import ProposalSelector
 from unidet.models.faster_rcnn.rpn import RPNHead
 from unidet.models.faster_rcnn.targets import RPNTargets, rpn_targets
 from unidet.models.layers.initialization import convolution_shapes
-from unidet.models.retinanet.postprocess import sigmoid
 from unidet.structures import Targets
 
 
@@ -29,15 +30,16 @@ class FasterRCNN(FastRCNN):
     Proposals, matching and sampling are the host's work, so both frameworks see the same boxes.
 
     Args:
-        arguments: see :class:`unidet.models.faster_rcnn.config.FasterRCNNConfig`.
+        config: a :class:`unidet.models.faster_rcnn.config.FasterRCNNConfig`, or its arguments.
     """
 
     family = "faster_rcnn"
     needs_proposals = False
+    makes_proposals = True
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        c = self.settings
+    def __init__(self, config: FasterRCNNConfig) -> None:
+        super().__init__(config)
+        c = config
         self.anchors = AnchorGenerator(
             c.anchor_sizes,
             c.anchor_ratios,

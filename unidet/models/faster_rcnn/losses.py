@@ -7,10 +7,12 @@ from typing import Any
 from unidet.backends import ops
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.regression import regression_loss
-from unidet.models.faster_rcnn.targets import BoxGoals
+from unidet.models.boxes.targets import BoxTargets
 
 
-def weighted_box_loss(deltas: Any, goal: BoxGoals, kind: str, beta: float, coder: BoxCoder) -> Any:
+def weighted_box_loss(
+    deltas: Any, goal: BoxTargets, kind: str, beta: float, coder: BoxCoder
+) -> Any:
     """Sum of the weighted losses of chosen boxes, a scalar tensor.
 
     Args:

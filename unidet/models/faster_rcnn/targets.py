@@ -12,32 +12,10 @@ from unidet.backends.parallel import batch_split
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import IGNORED, Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.targets import BoxTargets, padded
 from unidet.models.faster_rcnn.config import FasterRCNNConfig
 from unidet.models.faster_rcnn.proposals import inside_image
 from unidet.structures import Targets
-
-#: Index lists are padded to a multiple of this, so that their length is never 0 or 1 (which would
-#: make Jittor compile kernels of its own for these) and seldom changes.
-PAD = 64
-
-
-@dataclass(frozen=True)
-class BoxGoals:
-    """Boxes to be learnt; divisors are folded into the weights.
-
-    Attributes:
-        index: ``(P,)`` int64 rows of the flattened box outputs, padded with 0.
-        weights: ``(P,)`` float32, 0 for the padding.
-        anchors: ``(P, 4)`` float32 pixels: anchors or proposals.
-        boxes: ``(P, 4)`` float32 pixels.
-        deltas: ``(P, 4)`` float32.
-    """
-
-    index: np.ndarray
-    weights: np.ndarray
-    anchors: np.ndarray
-    boxes: np.ndarray
-    deltas: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,7 +32,7 @@ class RPNTargets:
     index: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
-    boxes: BoxGoals
+    boxes: BoxTargets
 
 
 @dataclass(frozen=True)
@@ -73,7 +51,7 @@ class RoITargets:
     images: np.ndarray
     classes: np.ndarray
     weights: np.ndarray
-    boxes: BoxGoals
+    boxes: BoxTargets
 
 
 @dataclass(frozen=True)
@@ -149,7 +127,7 @@ def rpn_targets(
         index=padded(index),
         labels=padded(np.concatenate(labels).astype(np.float32)),
         weights=padded(np.full(total, share, np.float32)),
-        boxes=_box_goals(
+        boxes=_box_targets(
             positive + offset, anchors_xyxy[positive], np.concatenate(owners), share, coder
         ),
     )
@@ -198,12 +176,13 @@ def roi_targets(
         classes = [np.array([rows.background])]
     boxes = np.concatenate(rois).astype(np.float32)
     index = np.concatenate(positives).astype(np.int64)
+    owned = np.concatenate(owners)
     return RoITargets(
         rois=boxes,
         images=np.concatenate(images).astype(np.int64),
         classes=np.concatenate(classes).astype(np.int64),
         weights=np.full(len(boxes), share if start else 0, np.float32),
-        boxes=_box_goals(index, boxes[index // rows.groups], np.concatenate(owners), share, coder),
+        boxes=_box_targets(index, boxes[index // rows.groups], owned, share, coder),
     )
 
 
@@ -219,21 +198,15 @@ def _share(counts: Sequence[tuple[int, int]], normalizer: str, size: int) -> np.
     return np.float32(1 / total)
 
 
-def _box_goals(
+def _box_targets(
     index: np.ndarray, anchors: np.ndarray, boxes: np.ndarray, share: np.float32, coder: BoxCoder
-) -> BoxGoals:
+) -> BoxTargets:
     # Padding wants of a unit box what it already is.
     unit = np.array([0, 0, 1, 1], np.float32)
     anchors = padded(anchors.astype(np.float32), unit)
     boxes = padded(boxes.astype(np.float32), unit)
     weights = padded(np.full(len(index), share, np.float32))
-    return BoxGoals(padded(index), weights, anchors, boxes, coder.encode(boxes, anchors))
-
-
-def padded(rows: np.ndarray, value: np.ndarray | float = 0) -> np.ndarray:
-    count = -len(rows) % PAD or (0 if len(rows) else PAD)
-    filling = np.broadcast_to(np.asarray(value, rows.dtype), (count, *rows.shape[1:]))
-    return np.concatenate([rows, filling])
+    return BoxTargets(padded(index), weights, anchors, boxes, coder.encode(boxes, anchors))
 
 
 def _learnable_boxes(target: Targets) -> np.ndarray:

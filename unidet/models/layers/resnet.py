@@ -246,29 +246,3 @@ class ResNet(nn.Module):
             x = layer(x)
             features.append(x)
         return tuple(features)
-
-
-class ResNetClassifier(ResNet):
-    """ImageNet classifier in torchvision's layout: the extractor and ``fc``.
-
-    Args:
-        depth: 18, 34, 50, 101 or 152.
-        num_classes: rows of ``fc``.
-        backbone: arguments of :class:`ResNet`.
-    """
-
-    def __init__(self, depth: int, num_classes: int = 1000, **backbone: Any) -> None:
-        super().__init__(depth, **backbone)
-        self.fc = nn.Linear(self.channels[-1], num_classes)
-        self.model_name = f"resnet{depth}"
-        self._arguments = {"num_classes": num_classes, **backbone}
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and arguments, from which :func:`unidet.models.create_model` makes it again."""
-        return {"name": self.model_name, "arguments": dict(self._arguments)}
-
-    def forward(self, images: Any) -> dict[str, Any]:
-        """``pooled`` ``(N, C5)`` and ``logits`` ``(N, num_classes)``."""
-        pooled = ops.mean(super().forward(images)[-1], axis=(2, 3))
-        return {"pooled": pooled, "logits": self.fc(pooled)}

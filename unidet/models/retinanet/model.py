@@ -11,8 +11,8 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.backends.nn import initial
 from unidet.backends.parallel import batch_split
-from unidet.data.preprocess import Preprocess
 from unidet.losses import sigmoid_focal_loss
+from unidet.models.base import DetectionModel, require_one_each
 from unidet.models.boxes.anchors import AnchorGenerator
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import Matcher
@@ -30,23 +30,24 @@ from unidet.structures import Batch, Detections, Targets
 DIVISOR_START, DIVISOR_KEPT = 100.0, 0.9
 
 
-class RetinaNet(nn.Module):
+class RetinaNet(DetectionModel):
     """One-stage detector with a sigmoid for each class.
 
     Args:
-        arguments: see :class:`unidet.models.retinanet.config.RetinaNetConfig`.
+        config: a :class:`unidet.models.retinanet.config.RetinaNetConfig`, or its arguments.
 
-    Labels run from 0 to ``num_classes - 1``. In torchvision's dialect they are slots: 91 of them,
+    Labels run from 0 to ``num_classes - 1``. In torchvision's presets they are slots: 91 of them,
     slot 0 is the background and slot ``i`` the COCO category with id ``i``.
     """
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__()
-        self.settings = c = RetinaNetConfig(**arguments)
-        self.class_names = c.class_names
+    config_class = RetinaNetConfig
+    named_arguments = ("depth",)
+    settings: RetinaNetConfig
+
+    def __init__(self, config: RetinaNetConfig) -> None:
+        super().__init__(config)
+        c = config
         self.model_name = f"retinanet_r{c.depth}_fpn"
-        #: How a photo becomes an input of this model.
-        self.preprocess = Preprocess.from_dict(c.preprocess)
         self.anchors = AnchorGenerator(
             c.anchor_sizes,
             c.anchor_ratios,
@@ -126,14 +127,6 @@ class RetinaNet(nn.Module):
                 values[name] = uniform(draw(name), shape)
         return values
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """Name and all arguments, from which ``create_model`` makes the model again."""
-        arguments = self.settings.to_dict()
-        del arguments["depth"]  # part of the name
-        arguments["preprocess"] = self.preprocess.to_dict()
-        return {"name": self.model_name, "arguments": arguments}
-
     def forward(self, images: Any) -> dict[str, Any]:
         """Raw answers for normalised, padded images ``(N, 3, H, W)``.
 
@@ -162,7 +155,7 @@ class RetinaNet(nn.Module):
             normalizer=self._divisor if c.normalizer == "moving" else c.normalizer,
         )
 
-    def count(self, batch: Batch) -> None:
+    def count(self, batch: Batch, *, like: Any = None) -> None:
         """Counts what :meth:`losses` divides by, see ``batch_split``; no network runs."""
         height, width = ops.shape(batch.images)[2:]
         halves = [2**level for level in range(3, 8)]
@@ -191,11 +184,7 @@ class RetinaNet(nn.Module):
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
         logits, deltas = outputs["cls_logits"], outputs["box_deltas"]
-        if len(targets) != ops.shape(logits)[0]:
-            raise ValueError(
-                f"Invalid value for `targets`. Expected one for each of {ops.shape(logits)[0]} "
-                f"images. Received {len(targets)}."
-            )
+        require_one_each(targets, ops.shape(logits)[0], "targets")
         goal = self.assign(outputs["layout"], targets)
         if goal.divisor is not None and self.training:
             moved = np.full(1, goal.divisor, np.float32)

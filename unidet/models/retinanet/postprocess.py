@@ -12,6 +12,7 @@ import numpy as np
 from unidet.backends import kernels, ops
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.geometry import clip_boxes
+from unidet.models.boxes.scores import sigmoid
 from unidet.structures import Detections
 
 
@@ -132,16 +133,3 @@ def _logit(probability: float) -> float:
     if probability in (0, 1):
         return math.inf if probability else -math.inf
     return math.log(probability / (1 - probability))
-
-
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    """Probabilities, float32, without overflow on either side."""
-    small = np.exp(-np.abs(values))
-    return (np.where(values >= 0, 1.0, small) / (1 + small)).astype(np.float32)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis, float32; rows with a NaN are NaN."""
-    with np.errstate(invalid="ignore"):
-        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
-        return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -9,13 +9,9 @@ import numpy as np
 
 from unidet.backends.parallel import batch_split
 from unidet.models.boxes.coder import BoxCoder
-from unidet.models.boxes.labels import check_labels
 from unidet.models.boxes.matcher import IGNORED, Matcher
+from unidet.models.boxes.targets import PAD, check_labels
 from unidet.structures import Targets
-
-#: Positive anchors are padded to a multiple of this, so that their number is never 0 or 1 (which
-#: would make Jittor compile kernels of its own for these) and seldom changes.
-POSITIVE_PAD = 64
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def build_targets(
     else:
         divisor = normalizer(total)
         share = np.full(images, batch_split.parts() / divisor, np.float32)
-    padding = -total % POSITIVE_PAD or (0 if total else POSITIVE_PAD)
+    padding = -total % PAD or (0 if total else PAD)
     index = np.concatenate([*found, np.zeros(padding, np.int64)])
     where = np.repeat(np.arange(images), num_positives)
     offset = np.concatenate([where * count, np.zeros(padding, np.int64)])

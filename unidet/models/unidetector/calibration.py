@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unidet.models.retinanet.postprocess import sigmoid
+from unidet.models.boxes.scores import sigmoid
 
 
 def prior_weights(counts: np.ndarray, gamma: float) -> np.ndarray:

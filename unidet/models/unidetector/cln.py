@@ -13,14 +13,14 @@ from unidet.backends.nn import initial
 from unidet.losses import iou_loss
 from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.scores import sigmoid, softmax
 from unidet.models.boxes.tblr_coder import TBLRCoder
 from unidet.models.faster_rcnn.faster_rcnn import FasterRCNN
-from unidet.models.retinanet.postprocess import sigmoid, softmax
-from unidet.models.unidetector.cln_config import CLNConfig, accepted
+from unidet.models.unidetector.cln_config import CLNConfig
 from unidet.models.unidetector.cln_head import CLNBoxHead, CLNProposalHead
 from unidet.models.unidetector.cln_targets import (
-    QualityGoals,
-    quality_goals,
+    QualityTargets,
+    quality_targets,
     roi_quality,
     without_border_targets,
 )
@@ -35,18 +35,17 @@ class CLN(FasterRCNN):
     anchor and the predicted IoU of the proposal.
 
     Args:
-        arguments: see :class:`unidet.models.unidetector.cln_config.CLNConfig`.
+        config: a :class:`unidet.models.unidetector.cln_config.CLNConfig`, or its arguments.
     """
 
     family = "unidetector_cln"
-    #: Data sets of different classes may be mixed.
     mixes_classes = True
     config_class = CLNConfig
     settings: CLNConfig
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        c = self.settings
+    def __init__(self, config: CLNConfig) -> None:
+        super().__init__(config)
+        c = config
         self.rpn_coder = TBLRCoder()
         self.select = replace(self.select, coder=self.rpn_coder)
         if not c.rpn_suppress:
@@ -80,11 +79,6 @@ class CLN(FasterRCNN):
                 values[name] = initial.normal(draw(name), shape, float(np.sqrt(2 / sum(shape))))
         return values
 
-    @classmethod
-    def accepted(cls) -> tuple[str, ...]:
-        """Names of the arguments that a user may give."""
-        return accepted()
-
     @property
     def answers(self) -> dict[str, int]:
         """What the head answers for each proposal, and how many numbers."""
@@ -108,7 +102,7 @@ class CLN(FasterRCNN):
         share = float(goals["rpn"].weights.max(initial=0))
         if c.skip_border_targets:
             goals["rpn"] = without_border_targets(goals["rpn"])
-        goals["rpn_quality"] = quality_goals(
+        goals["rpn_quality"] = quality_targets(
             self.anchors.all_levels(*outputs["layout"]),
             targets,
             outputs["image_sizes"],
@@ -168,7 +162,7 @@ class CLN(FasterRCNN):
         return np.stack([scores, np.zeros_like(scores)], axis=1).astype(np.float32)
 
 
-def _quality_loss(logits: Any, goal: QualityGoals) -> Any:
+def _quality_loss(logits: Any, goal: QualityTargets) -> Any:
     chosen = ops.sigmoid(ops.take(ops.reshape(logits, (-1,)), goal.index, axis=0))
     each = ops.abs(chosen - ops.asarray(goal.wanted, like=chosen))
     return ops.sum(each * ops.asarray(goal.weights, like=chosen))

@@ -12,14 +12,15 @@ from unidet.backends.parallel import batch_split
 from unidet.models.boxes.geometry import paired_iou
 from unidet.models.boxes.matcher import IGNORED, Matcher
 from unidet.models.boxes.samplers import RandomSampler
+from unidet.models.boxes.targets import padded
 from unidet.models.boxes.tblr_coder import TBLRCoder
 from unidet.models.faster_rcnn.proposals import inside_image
-from unidet.models.faster_rcnn.targets import RoITargets, RPNTargets, padded
+from unidet.models.faster_rcnn.targets import RoITargets, RPNTargets
 from unidet.structures import Targets
 
 
 @dataclass(frozen=True)
-class QualityGoals:
+class QualityTargets:
     """Localisation quality to be learnt; divisors are folded into the weights.
 
     Attributes:
@@ -33,7 +34,7 @@ class QualityGoals:
     weights: np.ndarray
 
 
-def quality_goals(
+def quality_targets(
     anchors_xyxy: np.ndarray,
     targets: Sequence[Targets],
     image_sizes: Sequence[tuple[int, int]],
@@ -42,7 +43,7 @@ def quality_goals(
     sampler: RandomSampler,
     border: float | None,
     share: float,
-) -> QualityGoals:
+) -> QualityTargets:
     """Centerness of sampled anchors in their objects, 0 for background.
 
     Args:
@@ -65,7 +66,7 @@ def quality_goals(
         zeros = np.zeros(len(negative), np.float32)
         wanted.append(np.concatenate([centerness(anchors_xyxy[positive], owners), zeros]))
     entries = np.concatenate(index)
-    return QualityGoals(
+    return QualityTargets(
         index=padded(entries),
         wanted=padded(np.concatenate(wanted).astype(np.float32)),
         weights=padded(np.full(len(entries), share, np.float32)),
@@ -98,8 +99,8 @@ def without_border_targets(goal: RPNTargets) -> RPNTargets:
     )
 
 
-def roi_quality(goal: RoITargets) -> QualityGoals:
+def roi_quality(goal: RoITargets) -> QualityTargets:
     """IoU of each positive proposal with its object, before refinement."""
     boxes = goal.boxes
     iou = paired_iou(boxes.anchors, boxes.boxes).astype(np.float32)
-    return QualityGoals(index=boxes.index, wanted=iou, weights=boxes.weights)
+    return QualityTargets(index=boxes.index, wanted=iou, weights=boxes.weights)

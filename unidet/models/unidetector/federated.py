@@ -11,11 +11,12 @@ import numpy as np
 
 from unidet.backends import random
 from unidet.backends.parallel import batch_split
-from unidet.models.faster_rcnn.targets import RoITargets, padded
+from unidet.models.boxes.targets import padded
+from unidet.models.faster_rcnn.targets import RoITargets
 
 
 @dataclass(frozen=True)
-class ClassGoals:
+class ClassTargets:
     """What some rows of the class outputs shall answer.
 
     Attributes:
@@ -42,7 +43,7 @@ class OpenTargets(RoITargets):
         groups: consecutive rows with a vocabulary and sampled classes of their own.
     """
 
-    groups: tuple[ClassGoals, ...] = ()
+    groups: tuple[ClassTargets, ...] = ()
 
 
 def draw_classes(
@@ -68,7 +69,7 @@ def draw_classes(
     return generator.choice(pool, count, replace=False) if count else pool[:0]
 
 
-def class_goals(
+def class_targets(
     targets: RoITargets,
     sizes: Sequence[int],
     dataset_ids: Sequence[int],
@@ -120,7 +121,7 @@ def class_goals(
         asked = padded(columns)
         weights = padded(np.where(used, share, 0).astype(np.float32))
         groups.append(
-            ClassGoals(
+            ClassTargets(
                 vocabulary=vocabulary,
                 start=start,
                 stop=stop,

@@ -17,7 +17,7 @@ class UniDetectorStage2(OpenVocabulary, FastRCNN):
     """Classifies and refines the proposals of a first stage that was trained apart.
 
     Args:
-        arguments: see :class:`unidet.models.unidetector.config.UniDetectorConfig`.
+        config: a :class:`unidet.models.unidetector.config.UniDetectorConfig`, or its arguments.
     """
 
     family = "unidetector_stage2"
@@ -27,10 +27,15 @@ class UniDetector(OpenVocabulary, FasterRCNN):
     """The end-to-end form: a proposal network on C4 and the head that compares with text.
 
     Args:
-        arguments: see :class:`unidet.models.unidetector.config.UniDetectorConfig`.
+        config: a :class:`unidet.models.unidetector.config.UniDetectorConfig`, or its arguments.
     """
 
     family = "unidetector_e2e"
+
+    @classmethod
+    def accepted(cls) -> tuple[str, ...]:
+        """Names of the arguments that ``create_model`` takes: none of given proposals."""
+        return tuple(name for name in super().accepted() if not name.startswith("max_proposals_"))
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         """The proposal network starts from a narrow normal distribution."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unidet.backends import ops
-from unidet.models.boxes.labels import check_labels
+from unidet.models.base import ReadsText
+from unidet.models.boxes.targets import check_labels
 from unidet.models.clip.resnet import CLIPResNet
 from unidet.models.faster_rcnn.losses import weighted_box_loss
 from unidet.models.unidetector.box_head import CLIPBoxHead, cosine_logits, text_columns
 from unidet.models.unidetector.calibration import open_scores
-from unidet.models.unidetector.config import UniDetectorConfig, accepted
-from unidet.models.unidetector.federated import class_goals
+from unidet.models.unidetector.config import UniDetectorConfig
+from unidet.models.unidetector.federated import class_targets
 from unidet.structures import Targets
 
 if TYPE_CHECKING:
@@ -29,16 +30,14 @@ else:
     _Base = object
 
 
-class OpenVocabulary(_Base):
+class OpenVocabulary(ReadsText, _Base):
     """Backbone and head of CLIP, class losses over sampled classes, replaceable vocabularies.
 
     Stands before ``FastRCNN`` or ``FasterRCNN`` among the bases of a detector.
     """
 
     config_class = UniDetectorConfig
-    #: ``forward`` wants to know which data set each image comes from.
     takes_dataset_ids = True
-    #: Data sets of different classes may be mixed.
     mixes_classes = True
     settings: UniDetectorConfig
 
@@ -64,8 +63,8 @@ class OpenVocabulary(_Base):
         )
         #: Images of each class of each vocabulary, where known: see :meth:`set_image_counts`.
         self.image_counts: tuple[np.ndarray | None, ...] = (None,) * len(self.sizes)
-        #: Tensors that loading a checkpoint leaves alone: a vocabulary that the user has given.
-        self.kept_tensors: tuple[str, ...] = ()
+        # Loading a checkpoint leaves a vocabulary alone that the user has given.
+        self.kept_tensors = ()
         self._guest: tuple[tuple[str, ...] | None, Any] | None = None
 
     def initial_values(self, draw: Any) -> dict[str, np.ndarray]:
@@ -77,10 +76,13 @@ class OpenVocabulary(_Base):
         """Classes of each vocabulary."""
         return self.settings.vocabulary_sizes or (self.settings.num_classes,)
 
-    @classmethod
-    def accepted(cls) -> tuple[str, ...]:
-        """Names of the arguments that a user may give."""
-        return accepted(cls.family)
+    def label_range(self, dataset: int = 0) -> tuple[int, int]:
+        """Labels of the vocabulary of a data set."""
+        return 0, self.sizes[dataset if self.settings.vocabulary_sizes else 0]
+
+    def has_vocabulary(self) -> bool:
+        """Whether any embedding differs from zero, as none does after the import of a backbone."""
+        return bool(ops.to_numpy(self.head.text()).any())
 
     # -- vocabularies --------------------------------------------------------------------------
 
@@ -274,7 +276,7 @@ class OpenVocabulary(_Base):
     @property
     def answers(self) -> dict[str, int]:
         """What the head answers for each proposal, and how many numbers."""
-        return {"cls_logits": self.settings.detected_classes + 1, "box_deltas": 4}
+        return {"cls_logits": self.settings.label_count() + 1, "box_deltas": 4}
 
     def answer(self, regions: Any) -> tuple[Any, ...]:
         """Logits of the vocabulary in use, and deltas."""
@@ -292,7 +294,7 @@ class OpenVocabulary(_Base):
         """What proposals shall answer, with the classes that are asked: the host's part."""
         goals: dict[str, Any] = super().assign(outputs, targets)
         c = self.settings
-        goals["roi"] = class_goals(
+        goals["roi"] = class_targets(
             goals["roi"],
             self.sizes,
             outputs["dataset_ids"],
