@@ -47,6 +47,8 @@ def check_name(name: str, allowed: tuple[str, ...] = NAMES) -> str:
 def resolve(name: str | None = None) -> str:
     """The training backend that is meant.
 
+    ``"numpy"``, given as ``name``, means modules that hold shapes alone.
+
     The first that is set wins: ``name``, an enclosing :func:`use`, the environment variable
     ``UNIDET_BACKEND``, the only framework installed.
 
@@ -54,6 +56,8 @@ def resolve(name: str | None = None) -> str:
         ValueError: unknown name, or both frameworks are installed and nothing chooses.
         BackendNotAvailableError: the chosen framework is not installed.
     """
+    if (name or _ambient.get()) == "numpy":
+        return "numpy"
     chosen = name or _ambient.get() or os.environ.get(ENVIRONMENT_VARIABLE)
     installed = available()
     if chosen is None:
@@ -110,6 +114,9 @@ def backend_of(value: Any) -> str:
 
 def backend_of_type(kind: type) -> str:
     """Name of the backend that a class of tensors or modules belongs to."""
+    own: str | None = getattr(kind, "_backend", None)  # modules know it themselves
+    if own is not None:
+        return own
     # A framework that was never imported cannot own the value.
     for base in kind.__mro__:
         root = base.__module__.partition(".")[0]

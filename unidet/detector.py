@@ -10,7 +10,7 @@ import numpy as np
 
 from unidet.backends import nn, ops
 from unidet.backends.memory import Releases
-from unidet.backends.registry import backend_of
+from unidet.backends.registry import FRAMEWORKS, backend_of, check_name
 from unidet.checkpoints.native import Checkpoint, check_finite, load_checkpoint, write_checkpoint
 from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
@@ -98,6 +98,8 @@ class Detector:
                 f"Invalid value for `device`. Expected one of {', '.join(DEVICES)}. "
                 f"Received {device!r}."
             )
+        if backend is not None:
+            check_name(backend, FRAMEWORKS)
         content = load_checkpoint(checkpoint)
         check_detects(content.model["name"], str(checkpoint))
         if not allow_non_finite:

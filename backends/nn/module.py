@@ -103,7 +103,7 @@ class ModuleMeta(type):
             _fresh.reset(token)
         fresh.append(module)
         seed = _seed.get()
-        if enclosing is None and seed is not None:
+        if enclosing is None and seed is not None and name in registry.FRAMEWORKS:
             # Modules made earlier and passed in keep the values they have.
             _initialize(module, seed, {id(part) for part in fresh})
         return module
