@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from unidet.export import OnnxDetector as OnnxDetector
     from unidet.export import export_onnx as export_onnx
     from unidet.models import create_model as create_model
+    from unidet.plugins import load_plugins as load_plugins
+    from unidet.plugins import register_augmentation as register_augmentation
+    from unidet.plugins import register_checkpoint_family as register_checkpoint_family
+    from unidet.plugins import register_dataset_format as register_dataset_format
+    from unidet.plugins import register_model as register_model
+    from unidet.plugins import register_op as register_op
     from unidet.structures import Batch as Batch
     from unidet.structures import Detections as Detections
     from unidet.structures import Targets as Targets
@@ -41,6 +47,13 @@ _EXPORTS = {
     "create_model": "unidet.models",
     "evaluate_model": "unidet.evaluation",
     "export_onnx": "unidet.export",
+    **dict.fromkeys(
+        (
+            *("load_plugins", "register_augmentation", "register_checkpoint_family"),
+            *("register_dataset_format", "register_model", "register_op"),
+        ),
+        "unidet.plugins",
+    ),
     "load_weights": "unidet.checkpoints.load",
 }
 

@@ -12,12 +12,12 @@ from unidet.backends import nn, ops
 from unidet.backends.memory import Releases
 from unidet.backends.registry import FRAMEWORKS, backend_of, check_name
 from unidet.checkpoints.native import Checkpoint, check_finite, load_checkpoint, write_checkpoint
+from unidet.data.images import read_image
 from unidet.data.preprocess import Preprocess
 from unidet.data.proposals import placed
 from unidet.errors import UserError
 from unidet.models import DetectionModel, ReadsText, create_from, model_spec
 from unidet.structures import Batch, Detections
-from unidet.visualization.draw import read_image
 
 if TYPE_CHECKING:
     from unidet.text.embedding import Progress

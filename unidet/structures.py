@@ -167,7 +167,8 @@ class Detections:
         Returns:
             ``(h, w, 3)`` uint8 RGB.
         """
-        from unidet.visualization.draw import draw_detections, read_image, write_image
+        from unidet.data.images import read_image
+        from unidet.visualization.draw import draw_detections, write_image
 
         picture = draw_detections(read_image(image), self)
         if path is not None:

@@ -42,16 +42,20 @@ class Parameter:
 class ShapeModule:
     """Keeps parameters, buffers and parts by name, in the order of torch."""
 
+    _parameters: dict[str, Parameter]
+    _buffers: Arrays
+    _modules: dict[str, ShapeModule]
+
     def __init__(self) -> None:
         own = self.__dict__
         own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, {}
         own["training"] = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kinds = ((Parameter, self._parameters), (ShapeModule, self._modules))
-        for kind, place in kinds:
-            if isinstance(value, kind):
-                place[name] = value
+        if isinstance(value, Parameter):
+            self._parameters[name] = value
+        elif isinstance(value, ShapeModule):
+            self._modules[name] = value
         object.__setattr__(self, name, value)
 
     def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:

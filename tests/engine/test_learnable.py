@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from unidet.config.measured import is_measured
 from unidet.data import load_coco
 from unidet.engine.learnable import check_learnable
 from unidet.errors import UserError
-from unidet.evaluation.measured import is_measured
 
 
 def document(*boxes: list[float], **more: Any) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_configs_marker_and_licence_are_there(names: list[str]) -> None:
 
 
 def test_the_kernels_are_there_and_their_source_is_not(names: list[str]) -> None:
-    built = [name for name in names if name.startswith("unidet/backends/_kernels")]
+    built = [name for name in names if name.startswith("unidet/backends/kernels/_kernels")]
     assert len(built) == 1
     assert not [name for name in names if name.endswith((".cpp", ".h"))]
     assert not [name for name in names if "test" in name.split("/")]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unidet.evaluation.measured import is_measured
+from unidet.config.measured import is_measured
 
 if TYPE_CHECKING:
     from unidet.evaluation.compare import Comparison

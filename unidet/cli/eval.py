@@ -12,6 +12,7 @@ from unidet.cli.bar import Progress
 from unidet.cli.localisation import add_localisation, localise
 from unidet.cli.options import add_framework, add_loading, add_non_finite, tell_left_out
 from unidet.cli.vocabulary import add_scoring_options
+from unidet.config.formats import ANNOTATION_FORMATS
 
 if TYPE_CHECKING:
     from unidet.data import DetectionDataset
@@ -43,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of the images")
     parser.add_argument(
         "--format",
-        choices=("coco", "lvis", "voc"),
+        choices=ANNOTATION_FORMATS,
         default="coco",
         help="form of the annotations, which decides about the metrics (default: coco)",
     )

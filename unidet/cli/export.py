@@ -51,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.cli.predict import image_paths
     from unidet.cli.vocabulary import check_vocabulary_options, set_classes
+    from unidet.data.images import read_image
     from unidet.detector import Detector
     from unidet.errors import UserError
     from unidet.export.packages import onnx_package, runtime_package
     from unidet.export.write import OPSETS, onnx_bytes, write_onnx
     from unidet.files.atomic import check_target
-    from unidet.visualization.draw import read_image
 
     # What can be known early is told early.
     if args.opset not in OPSETS:

@@ -18,6 +18,7 @@ from unidet.backends.parallel.launch import abandon, launched
 from unidet.cli.reporting import complain
 from unidet.errors import RunFailedError, UserError, suggestion
 from unidet.files.shown import cut, printable
+from unidet.plugins import load_plugins
 
 #: Sub-commands in the order in which help lists them, with their modules.
 COMMANDS = {
@@ -99,7 +100,37 @@ def build_parser() -> tuple[Parser, dict[str, ModuleType]]:
         module = importlib.import_module(path)
         module.add_parser(commands)
         modules[name] = module
+    for command in commands.choices.values():
+        for one in _with_children(command):
+            one.add_argument(
+                "--plugin",
+                action="append",
+                metavar="MODULE",
+                help="import this module first: it registers models, data formats, ...",
+            )
     return parser, modules
+
+
+def _with_children(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of a command that do something: its own, or those of its sub-commands."""
+    children = [
+        child
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for child in action.choices.values()
+    ]
+    return children or [parser]
+
+
+def _plugins(words: Sequence[str]) -> list[str]:
+    """What ``--plugin`` names: read first, since plugins add to what other options may be."""
+    found = []
+    for index, word in enumerate(words):
+        if word == "--plugin" and index + 1 < len(words):
+            found.append(words[index + 1])
+        elif word.startswith("--plugin="):
+            found.append(word.partition("=")[2])
+    return found
 
 
 def _parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -172,6 +203,7 @@ def end_process(status: int) -> int:
 
 def _run(words: list[str]) -> int:
     try:
+        load_plugins(_plugins(words))
         parser, modules = build_parser()
         namespace = _parse(parser, words)
         if namespace.command is None:

@@ -108,8 +108,8 @@ def _certificate(args: argparse.Namespace) -> Any:
 
 def _batch(args: argparse.Namespace, model: Any) -> Batch | None:
     """The photo as the model wants it; without boxes there are no losses to compare."""
+    from unidet.data.images import read_image
     from unidet.models.base import example_proposals
-    from unidet.visualization.draw import read_image
 
     if not args.image:
         return None

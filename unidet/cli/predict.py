@@ -54,10 +54,11 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from unidet.cli.vocabulary import check_scoring_numbers, check_vocabulary_options
+    from unidet.data.images import read_image
     from unidet.errors import UserError
     from unidet.evaluation.results import write_text
     from unidet.files.outputs import check_output
-    from unidet.visualization.draw import draw_detections, read_image, write_image
+    from unidet.visualization.draw import draw_detections, write_image
 
     paths = image_paths(args.images)
     out = Path(args.out)

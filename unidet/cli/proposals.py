@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from unidet.cli.options import add_framework, add_loading, add_non_finite, tell_left_out
+from unidet.config.formats import ANNOTATION_FORMATS
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of the images")
     parser.add_argument(
         "--format",
-        choices=("coco", "lvis", "voc"),
+        choices=ANNOTATION_FORMATS,
         default="coco",
         help="form of the annotations (default: coco)",
     )

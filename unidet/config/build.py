@@ -96,10 +96,10 @@ def _convert_list(
 
 
 def _convert_scalar(hint: Any, value: Any, key: str, origin: str, limits: Limits) -> Any:
-    if limits.choices:
-        if value not in limits.choices:
-            hint_text = suggestion(value, limits.choices) if isinstance(value, str) else ""
-            raise invalid(key, origin, f"one of {', '.join(limits.choices)}", value, hint_text)
+    if words := limits.words:
+        if value not in words:
+            hint_text = suggestion(value, words) if isinstance(value, str) else ""
+            raise invalid(key, origin, f"one of {', '.join(words)}", value, hint_text)
         return value
     accepted = (int, float) if hint is float else (hint,)
     expected = " ".join(filter(None, (_WORDS[hint], limits.describe())))
@@ -132,7 +132,7 @@ def keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
             yield from keys(hints[field.name], path)
             continue
         default = None if field.default is dataclasses.MISSING else field.default
-        choices = field.metadata["limits"].choices
+        choices = field.metadata["limits"].words
         yield path, default, field.metadata["doc"] + (f" ({', '.join(choices)})" if choices else "")
         entry = (*typing.get_args(hints[field.name]), None)[0]
         if isinstance(entry, type) and dataclasses.is_dataclass(entry):

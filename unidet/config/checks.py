@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from unidet.config.build import ConfigError, invalid
+from unidet.config.measured import smaller_is_better
 from unidet.config.schema import Config
-from unidet.evaluation.measured import smaller_is_better
 
 
 def check(config: Config, origin: str) -> None:

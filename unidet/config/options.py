@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
@@ -14,13 +15,18 @@ class Limits:
         low: smallest value.
         above: the value must be greater than this one.
         high: largest value.
-        choices: the only values allowed.
+        choices: the only values allowed, or a function that lists them where plugins add some.
     """
 
     low: float | None = None
     above: float | None = None
     high: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] | Callable[[], Sequence[str]] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The only values allowed now; none: any."""
+        return tuple(self.choices() if callable(self.choices) else self.choices)
 
     def describe(self) -> str:
         """The limits in words, such as ">= 0 and <= 1"."""
@@ -48,7 +54,7 @@ def option(
     low: float | None = None,
     above: float | None = None,
     high: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: Sequence[str] | Callable[[], Sequence[str]] = (),
     factory: Any = MISSING,
 ) -> Any:
     """A dataclass field with its meaning and its limits.
@@ -60,7 +66,7 @@ def option(
         low: smallest number allowed.
         above: the number must be greater than this one.
         high: largest number allowed.
-        choices: the only words allowed.
+        choices: the only words allowed, or a function that lists them.
         factory: makes the default, for mutable or nested values.
     """
     metadata = {"doc": doc, "limits": Limits(low, above, high, choices)}

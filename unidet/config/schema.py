@@ -7,12 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from unidet.config.formats import data_formats, source_formats
+from unidet.config.measured import smaller_is_better
 from unidet.config.options import option
-from unidet.evaluation.measured import smaller_is_better
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "multistep", "cosine", "linear", "plateau", "onecycle")
-DATA_FORMATS = ("coco", "lvis", "voc", "scenes")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SourceConfig:
     annotations: str = option("", "annotation file, or the list of a VOC split")
     images: str = option("", "folder of the images")
     format: str = option(
-        "", "form of these annotations; empty: data.format", choices=("", *DATA_FORMATS[:3])
+        "", "form of these annotations; empty: data.format", choices=source_formats
     )
     proposals: str = option(
         "", "file of given boxes (.npz, .json, .pkl), for models named fast_rcnn_* and *_stage2_*"
@@ -76,7 +76,7 @@ class ScenesConfig:
 class DataConfig:
     """Where the images are and how they are batched."""
 
-    format: str = option("coco", "form of the annotations", choices=DATA_FORMATS)
+    format: str = option("coco", "form of the annotations", choices=data_formats)
     root: str = option("", "folder that relative paths below start from")
     train: tuple[SourceConfig, ...] = option((), "one training set, or a list of them")
     val: tuple[SourceConfig, ...] = option((), "the validation set; none switches evaluation off")

@@ -37,6 +37,10 @@ def create_augmentation(name: str, arguments: Mapping[str, Any] | None = None) -
         UserError: unknown name or argument.
     """
     if name not in AUGMENTATIONS:
+        from unidet.plugins import load_plugins
+
+        load_plugins()
+    if name not in AUGMENTATIONS:
         raise UserError(
             f"Invalid augmentation name. Expected one of {', '.join(AUGMENTATIONS)}. "
             f"Received {name!r}.{suggestion(name, AUGMENTATIONS)}"

@@ -21,8 +21,8 @@ MAX_PIXELS = 178_956_970
 PIXELS_VARIABLE = "UNIDET_MAX_IMAGE_PIXELS"
 
 
-def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
-    """Decodes a file.
+def read_image(image: np.ndarray | str | Path, *, max_pixels: int | None = None) -> np.ndarray:
+    """Decodes a file, or checks an array and returns it as it is.
 
     Pixels are as stored: rotation tags are not obeyed, in no format, and colour profiles are not
     applied. Grey images become three equal channels, palettes their colours and CMYK RGB; 12 and
@@ -31,7 +31,7 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray
     AVIF are read.
 
     Args:
-        path: the file.
+        image: a file, or ``(h, w, 3)`` uint8 RGB.
         max_pixels: refuse larger pictures before they take memory; by default the environment
             variable ``UNIDET_MAX_IMAGE_PIXELS``, or 178,956,970.
 
@@ -41,9 +41,23 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray
     Raises:
         UserError: the file is missing, no regular file, empty, truncated, damaged (also where a
             decoder would only warn), no image, too large, or holds what 8 bits cannot show:
-            floats, signed or 32-bit numbers, 12 bits or less in 16 without saying so.
+            floats, signed or 32-bit numbers, 12 bits or less in 16 without saying so; or an array
+            of another dtype or shape.
+        TypeError: neither a path nor an array.
     """
-    return decode_image(read_bytes(path, "Image file"), str(path), max_pixels=max_pixels)
+    if isinstance(image, (str, Path)):
+        return decode_image(read_bytes(image, "Image file"), str(image), max_pixels=max_pixels)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            "Invalid value for `image`. Expected a path or a numpy array. "
+            f"Received {type(image).__name__}."
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UserError(
+            "Invalid value for `image`. Expected uint8 of shape (h, w, 3), RGB. "
+            f"Received {image.dtype} of shape {image.shape}."
+        )
+    return image
 
 
 def decode_image(data: bytes, name: str = "image", *, max_pixels: int | None = None) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,28 @@ from unidet.data.voc import load_voc
 from unidet.errors import UserError, suggestion
 from unidet.text.stored import read_embeddings
 
-FORMATS = ("coco", "lvis", "voc", "scenes")
+#: Keys of a source that say where its data are.
+SOURCE_KEYS = ("annotations", "images", "root", "split")
 
 _COMMON = (
     "format", "name", "class_names", "on_bad", "percent", "count", "subset_seed", "proposals",
     "embeddings", "frequencies",
 )  # fmt: skip
-_KEYS = {
-    "coco": ("annotations", "images"),
-    "lvis": ("annotations", "images"),
-    "voc": ("root", "split", "annotations", "images"),
-    "scenes": ("root", "scene_count", "size", "seed", "classes", "max_objects"),
-}
+_SCENES_KEYS = ("root", "scene_count", "size", "seed", "classes", "max_objects")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How data of one format are read.
+
+    Attributes:
+        reader: called with the keys that were given and with ``name``, ``class_names`` and
+            ``on_bad`` where given.
+        keys: that the format takes.
+    """
+
+    reader: Callable[..., DetectionDataset]
+    keys: tuple[str, ...]
 
 
 def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
@@ -50,11 +61,15 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
     """
     kind = spec.get("format", "coco")
     if kind not in FORMATS:
+        from unidet.plugins import load_plugins
+
+        load_plugins()
+    if kind not in FORMATS:
         raise UserError(
             f"Invalid value for `format`. Expected one of {', '.join(FORMATS)}. "
             f"Received {kind!r}.{suggestion(str(kind), FORMATS)}"
         )
-    allowed = (*_COMMON, *_KEYS[kind])
+    allowed = (*_COMMON, *FORMATS[kind].keys)
     for key in spec:
         if key not in allowed:
             raise UserError(
@@ -62,14 +77,8 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
                 f"{', '.join(allowed)}.{suggestion(str(key), allowed)}"
             )
     options = {k: spec[k] for k in ("name", "class_names", "on_bad") if spec.get(k) is not None}
-    if kind == "voc":
-        dataset = _voc(spec, options)
-    elif kind == "scenes":
-        dataset = _scenes(spec, options)
-    else:
-        dataset = load_coco(_need(spec, "annotations"), _need(spec, "images"), **options)
-    if kind == "lvis":
-        dataset.metric = "lvis"
+    given = {k: spec[k] for k in FORMATS[kind].keys if spec.get(k) is not None}
+    dataset = FORMATS[kind].reader(**given, **options)
     if spec.get("proposals"):
         dataset.proposals = read_proposals(spec["proposals"], dataset)
     if spec.get("embeddings"):
@@ -88,29 +97,51 @@ def load_dataset(spec: Mapping[str, Any]) -> DetectionDataset:
     )
 
 
-def _need(spec: Mapping[str, Any], key: str) -> Any:
-    if not spec.get(key):
-        raise UserError(
-            f"Missing key `{key}` of a data set of format {spec.get('format', 'coco')}."
-        )
-    return spec[key]
+def _coco(annotations: Any = None, images: Any = None, **options: Any) -> DetectionDataset:
+    return load_coco(
+        _need("coco", "annotations", annotations), _need("coco", "images", images), **options
+    )
 
 
-def _voc(spec: Mapping[str, Any], options: dict[str, Any]) -> DetectionDataset:
-    images = spec.get("images") or None
-    if spec.get("root"):
-        return load_voc(spec["root"], _need(spec, "split"), images_dir=images, **options)
-    path = Path(_need(spec, "annotations"))
+def _lvis(annotations: Any = None, images: Any = None, **options: Any) -> DetectionDataset:
+    dataset = load_coco(
+        _need("lvis", "annotations", annotations), _need("lvis", "images", images), **options
+    )
+    dataset.metric = "lvis"
+    return dataset
+
+
+def _voc(
+    root: Any = None, split: Any = None, annotations: Any = None, images: Any = None, **options: Any
+) -> DetectionDataset:
+    if root:
+        return load_voc(root, _need("voc", "split", split), images_dir=images or None, **options)
+    path = Path(_need("voc", "annotations", annotations))
     if path.suffix != ".txt" or path.parent.name != "Main":
         raise UserError(
             "Invalid value for `annotations`. Expected ROOT/ImageSets/Main/SPLIT.txt for VOC. "
             f"Received {str(path)!r}."
         )
-    return load_voc(path.parents[2], path.stem, images_dir=images, **options)
+    return load_voc(path.parents[2], path.stem, images_dir=images or None, **options)
 
 
-def _scenes(spec: Mapping[str, Any], options: dict[str, Any]) -> DetectionDataset:
-    root = Path(_need(spec, "root"))
-    given = {k: spec[k] for k in _KEYS["scenes"][2:] if spec.get(k) is not None}
-    annotations = ensure_scenes(root, int(spec.get("scene_count") or 64), **given)
-    return load_coco(annotations, root / "images", **options)
+def _scenes(root: Any = None, scene_count: Any = None, **given: Any) -> DetectionDataset:
+    folder = Path(_need("scenes", "root", root))
+    options = {k: given.pop(k) for k in ("name", "class_names", "on_bad") if k in given}
+    annotations = ensure_scenes(folder, int(scene_count or 64), **given)
+    return load_coco(annotations, folder / "images", **options)
+
+
+def _need(form: str, key: str, value: Any) -> Any:
+    if not value:
+        raise UserError(f"Missing key `{key}` of a data set of format {form}.")
+    return value
+
+
+#: Readers by name, those of plugins included.
+FORMATS: dict[str, Format] = {
+    "coco": Format(_coco, ("annotations", "images")),
+    "lvis": Format(_lvis, ("annotations", "images")),
+    "voc": Format(_voc, SOURCE_KEYS),
+    "scenes": Format(_scenes, _SCENES_KEYS),
+}

@@ -169,13 +169,9 @@ def plot(result: RangeTest, out: str | Path) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from unidet.visualization.curves import new_figure, save_figure
 
-    from unidet.visualization.curves import save_figure
-
-    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 4.0)
     axis = figure.add_subplot()
     axis.plot(result.rates, result.losses, color="#1f6fb4", alpha=0.28, linewidth=1.0)
     axis.plot(result.rates, result.smooth, color="#1f6fb4", linewidth=1.9)

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from unidet.config import ScheduleConfig
-from unidet.evaluation.measured import is_measured
+from unidet.config.measured import is_measured
 
 
 @dataclass(frozen=True)

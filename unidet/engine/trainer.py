@@ -12,6 +12,7 @@ from unidet.backends import nn, random
 from unidet.backends.parallel import ranks
 from unidet.checkpoints.native import load_checkpoint
 from unidet.config import Config, resolve
+from unidet.config.measured import is_measured
 from unidet.engine import setup
 from unidet.engine.checkpointing import link, save_best, save_state
 from unidet.engine.display import Display
@@ -26,7 +27,6 @@ from unidet.engine.schedule import Plateau, Span, scale
 from unidet.engine.stepper import Stepper
 from unidet.engine.validation import evaluate, weights_of
 from unidet.errors import RunFailedError, UserError, suggestion
-from unidet.evaluation.measured import is_measured
 from unidet.structures import Batch
 
 T = TypeVar("T")

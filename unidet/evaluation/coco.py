@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from unidet.data.coco import check_lists
 from unidet.data.entry_rules import box_defect, examine
@@ -20,6 +18,9 @@ from unidet.errors import UserError
 from unidet.files.numbers import is_id, is_number
 from unidet.files.reading import read_json
 from unidet.files.shown import shown
+
+if TYPE_CHECKING:  # imported where something is scored: it loads Matplotlib
+    from pycocotools.coco import COCO
 
 #: The twelve numbers in the order in which pycocotools prints them.
 METRIC_NAMES = (
@@ -87,6 +88,8 @@ def evaluate_coco(
         UserError: ``ground_truth`` or ``results`` are not in COCO form, or results name an image
             that it lacks.
     """
+    from pycocotools.cocoeval import COCOeval
+
     truth, results = index_coco(complete_truth(ground_truth)), plain_results(results)
     check_image_ids(truth.getImgIds(), (r["image_id"] for r in results), "results")
     found = _load_results(truth, results)
@@ -238,6 +241,8 @@ def _of_python(value: Any) -> Any:
 
 def index_coco(content: dict[str, Any]) -> COCO:
     """pycocotools' form of annotations in memory."""
+    from pycocotools.coco import COCO
+
     coco = COCO()
     coco.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):

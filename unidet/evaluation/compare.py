@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from unidet.config.measured import is_measured, smaller_is_better
 from unidet.config.yaml_io import parse
 from unidet.errors import UserError, suggestion
 from unidet.evaluation.coco import METRIC_NAMES
-from unidet.evaluation.measured import is_measured, smaller_is_better
 from unidet.evaluation.run_log import RunMetrics, read_metrics
 from unidet.files.reading import read_text
 

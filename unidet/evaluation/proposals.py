@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from unidet.errors import UserError
 from unidet.evaluation.coco import (
@@ -114,6 +113,8 @@ def score_boxes(
         raise UserError(
             f"Invalid value for `limits`. Expected rising numbers above 0. Received {limits}."
         )
+    from pycocotools.cocoeval import COCOeval
+
     truth = index_coco(complete_truth(ground_truth))
     check_image_ids(truth.getImgIds(), (r["image_id"] for r in results), "results")
     chosen = sorted(truth.cats) if category_ids is None else list(category_ids)

@@ -11,10 +11,10 @@ import numpy as np
 from unidet.backends import ops
 from unidet.certificate.certificate import DetectionMatch, Thresholds
 from unidet.certificate.differences import match_detections
+from unidet.data.images import read_image
 from unidet.export.detector import OnnxDetector
 from unidet.models.base import example_proposals
 from unidet.structures import Batch
-from unidet.visualization.draw import read_image
 
 #: Runtimes add up in other orders than PyTorch, which folds no norm into a convolution.
 LIMITS = Thresholds(boxes=0.05, scores=1e-3)

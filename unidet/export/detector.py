@@ -122,7 +122,7 @@ class OnnxDetector:
             UserError: an image that cannot be read, or proposals missing.
             ValueError: a threshold outside [0, 1], or proposals of another shape.
         """
-        from unidet.visualization.draw import read_image
+        from unidet.data.images import read_image
 
         if not 0 <= score_threshold <= 1:
             raise ValueError(

@@ -43,6 +43,10 @@ def model_spec(name: str) -> ModelSpec:
     Raises:
         UserError: no model has this name.
     """
+    if isinstance(name, str) and name not in MODELS:
+        from unidet.plugins import load_plugins
+
+        load_plugins()
     if not isinstance(name, str) or name not in MODELS:
         hint = suggestion(str(name), MODELS) or f" Some are {', '.join(list(MODELS)[:5])}."
         raise UserError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from unidet.data.images import read_image
 from unidet.visualization.curves import plot_run, plot_runs
 from unidet.visualization.draw import (
     class_colour,
     draw_detections,
     draw_targets,
-    read_image,
     write_image,
 )
 from unidet.visualization.side_by_side import side_by_side

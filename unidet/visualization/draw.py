@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from unidet.data import images
-from unidet.errors import UserError
 from unidet.files.outputs import make_parent
 from unidet.structures import Detections, Targets
 
@@ -22,28 +21,6 @@ _HUES = (0, 210, 52, 130, 300, 28, 180, 265, 85, 330)
 _SHADES = ((0.85, 1.0), (1.0, 0.62), (0.42, 1.0))
 _Colour = tuple[int, int, int]
 _Rect = tuple[int, int, int, int]
-
-
-def read_image(image: np.ndarray | str | Path) -> np.ndarray:
-    """An image as ``(h, w, 3)`` uint8 RGB, from a file or checked and returned as it is.
-
-    Raises:
-        UserError: no readable picture, or an array of another kind.
-        TypeError: neither a path nor an array.
-    """
-    if isinstance(image, (str, Path)):
-        return images.read_image(image)
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            "Invalid value for `image`. Expected a path or a numpy array. "
-            f"Received {type(image).__name__}."
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UserError(
-            "Invalid value for `image`. Expected uint8 of shape (h, w, 3), RGB. "
-            f"Received {image.dtype} of shape {image.shape}."
-        )
-    return image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unidet.data.images import read_image
 from unidet.structures import Detections, Targets
-from unidet.visualization.draw import draw_detections, draw_targets, plain, read_image, text_scale
+from unidet.visualization.draw import draw_detections, draw_targets, plain, text_scale
 
 _MIN_SIDE = 480
 _BACKGROUND = (245, 245, 245)

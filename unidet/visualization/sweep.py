@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from unidet.visualization.curves import COLOURS, finish, save_figure
+from unidet.visualization.curves import COLOURS, finish, new_figure, save_figure
+
+if TYPE_CHECKING:  # Matplotlib is imported where something is drawn
+    from matplotlib.axes import Axes
 
 _MARKERS = ("o", "s", "^", "D")
 #: Steps and values of one run.
@@ -39,8 +40,7 @@ def plot_sweep(
         UserError: the suffix is unknown or the folder cannot be written.
     """
     height = max(4.2, 1.4 + 0.3 * len(reached))
-    figure = Figure(figsize=(13.0, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13.0, height)
     left, right = figure.subplots(1, 2)
     # A marker for each round of colours, so that more versions than colours stay apart.
     styles = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from unidet.losses.pairwise import PAIRWISE
 from unidet.models.boxes.geometry import from_centres
@@ -76,5 +75,8 @@ class HungarianMatcher:
         # A network that diverges shall show in its loss, not stop here.
         largest = np.finfo(costs.dtype).max
         finite = np.where(np.isfinite(costs), costs, largest)
+        # SciPy takes 0.2 s to import, which no other model needs.
+        from scipy.optimize import linear_sum_assignment
+
         queries, objects = linear_sum_assignment(finite)
         return queries.astype(np.int64), objects.astype(np.int64)

@@ -13,12 +13,11 @@ from typing import Any
 from unidet.config import Config, ConfigError, from_mapping, load_config, read_text, resolve
 from unidet.config.build import build
 from unidet.config.files import apply_override
+from unidet.config.formats import annotation_formats
 from unidet.config.options import option
 from unidet.config.yaml_io import parse
 from unidet.evaluation.proposals import LIMITS
 from unidet.files.shown import cut, shown
-
-FORMATS = ("coco", "lvis", "voc")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class SetConfig:
     embeddings: str = option(doc="text embeddings of the classes (.npy)")
     images: str = option("", "folder of the images")
     frequencies: str = option("", "images of each class (_cat_info.json); training data only")
-    format: str = option("coco", "form of the annotations", choices=FORMATS)
+    format: str = option("coco", "form of the annotations", choices=annotation_formats)
 
 
 @dataclass(frozen=True)
