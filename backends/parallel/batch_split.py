@@ -1,9 +1,11 @@
-"""A step whose batch is computed in parts: by several ranks, by one micro-batch after the other.
+"""What a loss is divided by when one batch is computed in parts.
 
-Losses are divided by counts, such as the positive anchors of a batch. For the parts of a batch to
-add up to the whole, each part must be divided by the count of all: models ask :func:`mean` and
-:func:`least_mean` for it. And what is drawn for an image depends on its place in the whole batch:
-:func:`place`. Outside of :func:`part` a batch is a whole, and all of them change nothing.
+A step may compute its batch in parts: one for each rank, or one micro-batch after the other. Losses
+are divided by counts, such as the positive anchors of the batch. For the gradients of the parts to
+add up to that of the whole batch, each part is divided by the count of all parts. A loss therefore
+asks :func:`mean_count` for its divisor. What is drawn at random for an image depends on its index
+in the whole batch, :func:`image_index`, and not in the part. Outside of :func:`part` a batch is
+whole, and both return what they are given. docs/loss_normalisation.md shows this step by step.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ class _Part:
 
     Attributes:
         parts: of the whole, over all ranks.
-        first: place of this part's first image.
+        first: index of this part's first image.
         weight: 0 where the part stands in for nothing, else 1.
-        totals: counts of all parts by site, where they are known ahead.
+        totals: counts of all parts by key, where they are known ahead.
         add: sums a count over the ranks, where they are not.
         notes: takes the counts of this part, if they are to be known ahead.
     """
@@ -57,9 +59,9 @@ def part(
 
     Args:
         parts: how many there are, over all ranks.
-        first: place of the part's first image in the whole batch.
+        first: index of the part's first image in the whole batch.
         weight: 0 for a part whose images do not count.
-        totals: counts of all parts by site, as :func:`counting` found them.
+        totals: counts of all parts by key, as :func:`counting` found them.
         add: sums a number over all ranks, which call it together; needed without ``totals``.
     """
     token = _current.set(_Part(parts, first, weight, totals, add))
@@ -71,7 +73,7 @@ def part(
 
 @contextmanager
 def counting(notes: dict[str, float], first: int, weight: float = 1.0) -> Iterator[None]:
-    """Inside the block, counts are only added to ``notes``, by site.
+    """Inside the block, counts are only added to ``notes``, by key.
 
     Args:
         notes: where they go.
@@ -84,36 +86,33 @@ def counting(notes: dict[str, float], first: int, weight: float = 1.0) -> Iterat
         _current.reset(token)
 
 
-def mean(site: str, count: float) -> float:
-    """A count of this part, averaged over all parts of the step.
+def mean_count(key: str, count: float, least: float = 0.0) -> float:
+    """A count of the whole batch, divided by the number of its parts: what a loss is divided by.
+
+    For a batch that is computed as a whole, this is ``max(count, least)``.
 
     Args:
-        site: what is counted; each site is asked for once in a part, by all parts alike.
+        key: what is counted; each key is asked for once in a part, by all parts alike.
         count: of this part.
+        least: lower bound of the whole batch's count, such as 1 against a division by 0.
     """
     now = _current.get()
-    return _total(now, site, count) / now.parts
+    return max(_total(now, key, count), least) / now.parts
 
 
-def least_mean(site: str, count: float, least: float = 1.0) -> float:
-    """As :func:`mean`, of a total that is taken as ``least`` where it is smaller."""
-    now = _current.get()
-    return max(_total(now, site, count), least) / now.parts
-
-
-def once(site: str, make: Callable[[], float]) -> float:
+def once(key: str, make: Callable[[], float]) -> float:
     """A number that the first part of a step makes and the later ones on this rank receive.
 
     Args:
-        site: its name, of no count.
+        key: its name, of no count.
         make: makes it; from the same values on all ranks.
     """
     now = _current.get()
     if now.totals is None:
         return make()
-    if site not in now.totals:
-        now.totals[site] = make()
-    return now.totals[site]
+    if key not in now.totals:
+        now.totals[key] = make()
+    return now.totals[key]
 
 
 def weight() -> float:
@@ -126,16 +125,16 @@ def parts() -> int:
     return _current.get().parts
 
 
-def place(image: int) -> int:
-    """Place in the whole batch of the image ``image`` of this part."""
+def image_index(image: int) -> int:
+    """Index in the whole batch of the image ``image`` of this part: a key for random draws."""
     return _current.get().first + image
 
 
-def _total(now: _Part, site: str, count: float) -> float:
+def _total(now: _Part, key: str, count: float) -> float:
     own = count * now.weight
     if now.notes is not None:
-        now.notes[site] = now.notes.get(site, 0.0) + own
+        now.notes[key] = now.notes.get(key, 0.0) + own
         return own
     if now.totals is not None:
-        return now.totals[site]
+        return now.totals[key]
     return own if now.add is None else now.add(own)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from unidet.weights_convert import FAMILIES, write_safetensors
-from unidet.weights_convert.families.detr_shapes import DETRShape, detr_shapes
+from unidet.weights_convert.families.architecture import Shape
+from unidet.weights_convert.families.detr_shapes import DETRShape
+from unidet.weights_convert.families.native import native_shapes
 
 #: Small in all but the backbone.
 SMALL = DETRShape(
@@ -49,6 +51,12 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def detr_shapes(net: DETRShape) -> dict[str, Shape]:
+    """Names and shapes of a DETR without step counts."""
+    sizes = {name: value for name, value in vars(net).items() if name != "depth"}
+    return native_shapes(f"detr_r{net.depth}", {**sizes, "heads": 1}, counters=False)
+
+
 def native(net: DETRShape = SMALL) -> dict[str, np.ndarray]:
     """A state under our names; every value of the transformer is another."""
     rng = np.random.default_rng(0)
@@ -56,7 +64,7 @@ def native(net: DETRShape = SMALL) -> dict[str, np.ndarray]:
         name: np.broadcast_to(np.float32(i), shape)
         if name.startswith("backbone.")
         else rng.normal(size=shape).astype(np.float32)
-        for i, (name, shape) in enumerate(detr_shapes(net, counters=False).items())
+        for i, (name, shape) in enumerate(detr_shapes(net).items())
     }
 
 

@@ -21,12 +21,8 @@ from unidet.weights_convert import (
     read_container,
     write_torch,
 )
-from unidet.weights_convert.families.architecture import (
-    BLOCKS,
-    RetinaNetShape,
-    resnet_shapes,
-    retinanet_shapes,
-)
+from unidet.weights_convert.families.architecture import BLOCKS
+from unidet.weights_convert.families.native import native_shapes
 
 #: Folder of the golden outputs, family, model, arguments.
 PEERS = {
@@ -258,7 +254,10 @@ def test_backbones_start_from_classifiers(sample_data: Path) -> None:
     state = hollow(sample_data, "torchvision_resnet18")
     arrays, report = backbone_state(state)
     assert {row.source for row in report.with_status("dropped")} == {"fc.weight", "fc.bias"}
-    assert {k: v.shape for k, v in arrays.items()} == resnet_shapes(18, prefix="backbone.")
+    shapes = native_shapes("retinanet_r18_fpn", {}, counters=True)
+    assert {k: v.shape for k, v in arrays.items()} == {
+        name: shape for name, shape in shapes.items() if name.startswith("backbone.")
+    }
     assert all(
         digest(arrays[f"backbone.{k}"]) == digest(v)
         for k, v in state.items()
@@ -287,27 +286,10 @@ def test_family_names() -> None:
 def test_parameter_counts_of_resnets(depth: int) -> None:
     """Known figures of torchvision's models with 1000 classes."""
     known = {18: 11689512, 34: 21797672, 50: 25557032, 101: 44549160, 152: 60192808}
-    shapes = resnet_shapes(depth, num_classes=1000)
+    shapes = native_shapes(f"resnet{depth}", {}, counters=True)
     count = sum(
         int(np.prod(shape))
         for name, shape in shapes.items()
         if name.rpartition(".")[2] in ("weight", "bias")
     )
     assert count == known[depth]
-
-
-def test_the_models_have_these_tensors(backend: str) -> None:
-    from unidet.backends import nn
-    from unidet.models import create_model
-
-    nets = {
-        "retinanet_r18_fpn_torchvision_v2": (True, RetinaNetShape(18, 5, head_norm=True)),
-        "retinanet_r18_fpn_torchvision_v1": (False, RetinaNetShape(18, 5, extra_source="p5")),
-        "retinanet_r18_fpn_yhenon": (True, RetinaNetShape(18, 5)),
-        "retinanet_r50_fpn_mmdet": (True, RetinaNetShape(50, 5)),
-    }
-    # The dialects differ alike on both backends: one of them tells that the names agree.
-    for name, (counters, net) in list(nets.items())[: 4 if backend == "torch" else 1]:
-        model = create_model(name, backend=backend, num_classes=5, seed=None)
-        found = {key: tuple(np.shape(value)) for key, value in nn.state_arrays(model).items()}
-        assert found == retinanet_shapes(net, counters=counters)

@@ -35,7 +35,6 @@ from unidet.weights_convert import (
     write_torch,
 )
 from unidet.weights_convert.families.labels import COCO
-from unidet.weights_convert.families.two_stage import faster_rcnn_shapes, infer_faster_rcnn
 
 
 def test_caffe_style_is_read_off_the_config(tmp_path: Path, sample_data: Path) -> None:
@@ -290,9 +289,7 @@ def test_the_models_have_these_tensors(backend: str, style: str) -> None:
     for name in names if backend == "torch" else names[1:2]:
         model = create_model(name, backend=backend, num_classes=4, seed=None)
         found = {key: tuple(np.shape(value)) for key, value in nn.state_arrays(model).items()}
-        net = infer_faster_rcnn(found, style)
         counters = any(key.endswith("num_batches_tracked") for key in found)
-        assert found == faster_rcnn_shapes(net, counters=counters)
         family = next(f for f in FAMILIES.values() if f.takes_model(name))
         assert family.network.expect(found, counters=counters).shapes == found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,20 @@ import numpy as np
 from unidet.errors import suggestion
 
 from ..errors import CheckpointError
+from .architecture import infer_depth
 from .clip_start import detector_start
 from .family import Family, Form, Mapped
 from .known import FAMILIES
 from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip, require_clip
 from .neighbour import weights_in
+from .networks import ModelNetwork
 from .states import SIGHTS, read_state
 from .styles import contradiction, with_style, written_config
+from .tables import Table
 
 __all__ = [
     "FAMILIES",
+    "ModelNetwork",
     "Family",
     "Form",
     "Mapped",
@@ -28,6 +32,8 @@ __all__ = [
     "detect_family",
     "detector_start",
     "family_named",
+    "infer_depth",
+    "model_family",
     "is_published_detector",
     "looks_like",
     "read_state",
@@ -93,6 +99,34 @@ def looks_like(state: Mapping[str, np.ndarray]) -> str:
         return f"a ResNet of CLIP: {CLIP_ADVICE}"
     first = ", ".join(list(state)[:3])
     return f"{len(state)} tensors of an unknown model ({first}, ...)"
+
+
+def model_family(
+    name: str,
+    title: str,
+    *,
+    models: str,
+    infer: Callable[[Mapping[str, tuple[int, ...]]], tuple[str, dict[str, Any]]],
+    table: Table,
+    signature: Sequence[str],
+    stem: str,
+    **options: Any,
+) -> Family:
+    """A family of one naming, whose shapes are those of the native model.
+
+    Args:
+        name: What ``--from`` and ``--to`` call it.
+        title: In words, for messages.
+        models: Pattern of the native models' names, without the ``dialect`` among the options.
+        infer: Gives name and arguments of the model, from the shapes of a state under native
+            names; :func:`infer_depth` reads the depth of a ResNet.
+        table: Pairs of prefixes: in the file and in the native names. The first that fits counts.
+        signature: Names that only files of this family have.
+        stem: Name of the first convolution of its ResNet in the file.
+        options: Of :class:`Family`, such as ``dialect``, ``ignored``, ``wrapper``.
+    """
+    form = Form("", tuple(table), tuple(signature), stem)
+    return Family(name, title, ModelNetwork(models, infer), (form,), **options)
 
 
 def family_named(name: str) -> Family:

@@ -1,4 +1,4 @@
-"""Names and shapes of the native models, so that a state can be checked without a framework."""
+"""What the names and shapes of a state tell about the network that it was made from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ BLOCKS = {
     152: (3, 8, 36, 3),
 }
 _BOTTLENECK_FROM = 50
-_NORM = ("weight", "bias", "running_mean", "running_var")
 COUNTER = "num_batches_tracked"
 
 
@@ -51,70 +50,6 @@ class RetinaNetShape:
     head_depth: int = 4
     extra_source: str = "c5"
     head_norm: bool = False
-
-
-def resnet_shapes(
-    depth: int, *, prefix: str = "", counters: bool = True, num_classes: int | None = None
-) -> dict[str, Shape]:
-    """Names and shapes of a ResNet in torchvision's layout.
-
-    Args:
-        depth: 18, 34, 50, 101 or 152.
-        prefix: Put before every name.
-        counters: Whether batch norms count their steps.
-        num_classes: Rows of ``fc``; None leaves it out.
-    """
-    shapes: dict[str, Shape] = {"conv1.weight": (64, 3, 7, 7)}
-    norm_shapes(shapes, "bn1", 64, counters)
-    bottleneck = depth >= _BOTTLENECK_FROM
-    expansion = 4 if bottleneck else 1
-    inputs = 64
-    for stage, count in enumerate(BLOCKS[depth]):
-        width = 64 << stage
-        outputs = width * expansion
-        for block in range(count):
-            name = f"layer{stage + 1}.{block}"
-            sides = ((1, width), (3, width), (1, outputs)) if bottleneck else ((3, width),) * 2
-            before = inputs
-            for i, (side, after) in enumerate(sides, 1):
-                shapes[f"{name}.conv{i}.weight"] = (after, before, side, side)
-                norm_shapes(shapes, f"{name}.bn{i}", after, counters)
-                before = after
-            if block == 0 and (stage > 0 or inputs != outputs):
-                shapes[f"{name}.downsample.0.weight"] = (outputs, inputs, 1, 1)
-                norm_shapes(shapes, f"{name}.downsample.1", outputs, counters)
-            inputs = outputs
-    if num_classes is not None:
-        shapes["fc.weight"] = (num_classes, inputs)
-        shapes["fc.bias"] = (num_classes,)
-    return {prefix + name: shape for name, shape in shapes.items()}
-
-
-def retinanet_shapes(net: RetinaNetShape, *, counters: bool) -> dict[str, Shape]:
-    """Names and shapes of the native RetinaNet."""
-    shapes = resnet_shapes(net.depth, prefix="backbone.", counters=counters)
-    expansion = 4 if net.depth >= _BOTTLENECK_FROM else 1
-    sources = [128 * expansion, 256 * expansion, 512 * expansion]
-    fpn, head = net.fpn_channels, net.head_channels
-    for i, channels in enumerate(sources):
-        conv_shapes(shapes, f"neck.lateral.{i}", fpn, channels, 1)
-    for i in range(3):
-        conv_shapes(shapes, f"neck.output.{i}", fpn, fpn, 3)
-    conv_shapes(shapes, "neck.extra.0", fpn, sources[-1] if net.extra_source == "c5" else fpn, 3)
-    conv_shapes(shapes, "neck.extra.1", fpn, fpn, 3)
-    for tower, out, rows in (
-        ("cls_tower", "cls_out", net.anchors * net.num_classes),
-        ("box_tower", "box_out", net.anchors * 4),
-    ):
-        before = fpn
-        for i in range(net.head_depth):
-            name = f"head.{tower}.{i}"
-            conv_shapes(shapes, f"{name}.conv", head, before, 3, bias=not net.head_norm)
-            if net.head_norm:
-                shapes[f"{name}.norm.weight"] = shapes[f"{name}.norm.bias"] = (head,)
-            before = head
-        conv_shapes(shapes, f"head.{out}", rows, before, 3)
-    return shapes
 
 
 def infer_depth(shapes: Mapping[str, Shape], prefix: str = "") -> int:
@@ -183,20 +118,3 @@ def rows_of(shapes: Mapping[str, Shape], name: str) -> int:
     if not shape:
         raise CheckpointError(f"Invalid detector. Expected the tensor {name}. Received none.")
     return shape[0]
-
-
-def conv_shapes(
-    shapes: dict[str, Shape], name: str, after: int, before: int, side: int, *, bias: bool = True
-) -> None:
-    """Adds a convolution."""
-    shapes[f"{name}.weight"] = (after, before, side, side)
-    if bias:
-        shapes[f"{name}.bias"] = (after,)
-
-
-def norm_shapes(shapes: dict[str, Shape], name: str, channels: int, counters: bool) -> None:
-    """Adds a batch norm, with its step count if it has one."""
-    for part in _NORM:
-        shapes[f"{name}.{part}"] = (channels,)
-    if counters:
-        shapes[f"{name}.{COUNTER}"] = ()

@@ -9,9 +9,10 @@ from typing import Any
 from . import detr_tables as tables
 from .detr_config import TOLD, written_config
 from .detr_settings import ARGS, CONFIG, DC5, facebook_told, huggingface_told
-from .detr_shapes import DETRShape, detr_shapes, infer_detr, require_dilatable
+from .detr_shapes import DETRShape, infer_detr, require_dilatable
 from .family import Family, Form
 from .labels import DETR_SLOTS
+from .native import native_shapes
 from .neighbour import Neighbour
 from .networks import Expected, Shapes
 from .styles import Style
@@ -44,8 +45,10 @@ class DETRNetwork:
         for name in _SIZES:
             if getattr(net, name) != getattr(usual, name):
                 arguments[name] = getattr(net, name)
-        wanted = detr_shapes(net, counters=counters)
-        return Expected(wanted, f"detr_r{net.depth}{self.ending}", arguments)
+        name = f"detr_r{net.depth}{self.ending}"
+        # One head divides every width; the number of heads shows in no tensor.
+        wanted = native_shapes(name, {**arguments, "heads": 1}, counters=counters)
+        return Expected(wanted, name, arguments)
 
 
 def _dilated(extras: Mapping[str, Any]) -> bool | None:

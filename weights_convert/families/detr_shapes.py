@@ -1,4 +1,4 @@
-"""Names and shapes of the native DETR."""
+"""What the names and shapes of a DETR tell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import CheckpointError
-from .architecture import Shape, conv_shapes, infer_depth, resnet_shapes, rows_of
+from .architecture import Shape, infer_depth, rows_of
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,6 @@ class DETRShape:
     feedforward: int = 2048
     encoder_layers: int = 6
     decoder_layers: int = 6
-
-
-def detr_shapes(net: DETRShape, *, counters: bool) -> dict[str, Shape]:
-    """Names and shapes of the native DETR."""
-    shapes = resnet_shapes(net.depth, prefix="backbone.", counters=counters)
-    width = net.width
-    conv_shapes(shapes, "input_proj", width, 2048 if net.depth >= 50 else 512, 1)
-    shapes["query_embed.weight"] = (net.num_queries, width)
-    for stack, count, attentions in (
-        ("encoder", net.encoder_layers, ("self_attn",)),
-        ("decoder", net.decoder_layers, ("self_attn", "multihead_attn")),
-    ):
-        for i in range(count):
-            layer = f"transformer.{stack}.layers.{i}"
-            for attention in attentions:
-                shapes[f"{layer}.{attention}.in_proj_weight"] = (3 * width, width)
-                shapes[f"{layer}.{attention}.in_proj_bias"] = (3 * width,)
-                _linear(shapes, f"{layer}.{attention}.out_proj", width, width)
-            _linear(shapes, f"{layer}.linear1", net.feedforward, width)
-            _linear(shapes, f"{layer}.linear2", width, net.feedforward)
-            for norm in range(1, len(attentions) + 2):
-                _norm(shapes, f"{layer}.norm{norm}", width)
-    _norm(shapes, "transformer.decoder.norm", width)
-    _linear(shapes, "class_embed", net.num_classes + 1, width)
-    for i, rows in enumerate((width, width, 4)):
-        _linear(shapes, f"bbox_embed.layers.{i}", rows, width)
-    return shapes
 
 
 def infer_detr(shapes: Mapping[str, Shape]) -> DETRShape:
@@ -93,12 +66,3 @@ def _layers(shapes: Mapping[str, Shape], stack: str) -> int:
     # Any tensor of a layer counts, so that a single missing one is reported as missing.
     pattern = re.compile(rf"transformer\.{stack}\.layers\.(\d{{1,3}})\.")
     return 1 + max((int(m[1]) for m in map(pattern.match, shapes) if m), default=-1)
-
-
-def _linear(shapes: dict[str, Shape], name: str, rows: int, columns: int) -> None:
-    shapes[f"{name}.weight"] = (rows, columns)
-    shapes[f"{name}.bias"] = (rows,)
-
-
-def _norm(shapes: dict[str, Shape], name: str, width: int) -> None:
-    shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)

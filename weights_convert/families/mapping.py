@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..report import TensorReport
-from .architecture import Shape, infer_depth, is_counter, resnet_shapes
+from .architecture import Shape, infer_depth, is_counter
+from .native import native_shapes
 from .tables import RESNET, Table, rename
 
 Arrays = Mapping[str, np.ndarray]
@@ -182,8 +183,10 @@ def backbone_state(
     """
     shapes = {name: array.shape for name, array in state.items()}
     refuse_clip(state, source=source)
-    expected = resnet_shapes(infer_depth(shapes), prefix=prefix)
-    report = TensorReport(f"ResNet-{infer_depth(shapes)} backbone")
+    depth = infer_depth(shapes)
+    whole = native_shapes(f"resnet{depth}", {}, counters=True)
+    expected = {prefix + n: shape for n, shape in whole.items() if not n.startswith("fc.")}
+    report = TensorReport(f"ResNet-{depth} backbone")
     body = {}
     for name, array in state.items():
         if name.startswith("fc."):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import CheckpointError
-from .architecture import (
-    RetinaNetShape,
-    Shape,
-    infer_depth,
-    infer_retinanet,
-    resnet_shapes,
-    retinanet_shapes,
-)
-from .two_stage import faster_rcnn_shapes, infer_faster_rcnn
+from .architecture import Shape, infer_depth, infer_retinanet
+from .native import native_shapes
+from .two_stage import infer_faster_rcnn
 
 Shapes = Mapping[str, Shape]
 
@@ -68,6 +62,28 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
+class ModelNetwork:
+    """The network of any model: names and shapes are read off the model itself.
+
+    Attributes:
+        models: Pattern of the native models' names, without the dialect.
+        infer: Gives the name of the model, without the dialect, and those arguments that the
+            shapes of a state (under native names) show.
+        fixed: Arguments that the family demands, which the file does not show.
+    """
+
+    models: str
+    infer: Callable[[Shapes], tuple[str, dict[str, Any]]]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
+        """What a state like ``shapes`` should hold."""
+        name, arguments = self.infer(shapes)
+        wanted = native_shapes(name, {**arguments, **self.fixed}, counters=counters)
+        return Expected(wanted, name, arguments)
+
+
+@dataclass(frozen=True)
 class Classifier:
     """An ImageNet ResNet."""
 
@@ -80,8 +96,8 @@ class Classifier:
         """What a state like ``shapes`` should hold."""
         depth = infer_depth(shapes)
         classes = shapes["fc.weight"][0] if shapes.get("fc.weight") else 1000
-        wanted = resnet_shapes(depth, counters=counters, num_classes=classes)
-        return Expected(wanted, f"resnet{depth}", {"num_classes": classes})
+        name, arguments = f"resnet{depth}", {"num_classes": classes}
+        return Expected(native_shapes(name, arguments, counters=counters), name, arguments)
 
 
 @dataclass(frozen=True)
@@ -105,19 +121,23 @@ class RetinaNetNetwork:
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
-        found = infer_retinanet(shapes)
-        # What the family fixes is demanded, not read off the file.
-        net: RetinaNetShape = replace(
-            found, extra_source=self.extra_source, head_norm=self.head_norm
-        )
+        net = infer_retinanet(shapes)
         arguments: dict[str, Any] = {"num_classes": net.num_classes}
         if net.fpn_channels != 256 or net.head_channels != net.fpn_channels:
             arguments["fpn_channels"] = net.fpn_channels
             arguments["head_channels"] = net.head_channels
         if net.head_depth != 4:
             arguments["head_depth"] = net.head_depth
-        wanted = retinanet_shapes(net, counters=counters)
-        return Expected(wanted, f"retinanet_r{net.depth}_fpn", arguments, self.own)
+        name = f"retinanet_r{net.depth}_fpn"
+        # What the family fixes is demanded, not read off the file.
+        fixed = {
+            "extra_source": self.extra_source,
+            "head_norm": "group" if self.head_norm else None,
+            "anchor_ratios": (1.0,) * net.anchors,
+            "anchor_sizes": ((32.0,),) * 5,
+        }
+        wanted = native_shapes(name, {**arguments, **fixed}, counters=counters)
+        return Expected(wanted, name, arguments, self.own)
 
 
 @dataclass(frozen=True)
@@ -152,14 +172,7 @@ class FasterRCNNNetwork:
         Raises:
             CheckpointError: class and box rows contradict each other.
         """
-        found = infer_faster_rcnn(shapes, self.style)
-        net = replace(
-            found,
-            fpn_norm=self.fpn_norm,
-            rpn_convs=self.rpn_convs,
-            head_convs=self.head_convs,
-            head_fcs=self.head_fcs,
-        )
+        net = infer_faster_rcnn(shapes, self.style)
         classes = net.cls_rows if self.background_first else net.cls_rows - 1
         agnostic = net.box_rows == 4 and classes > 1
         if not agnostic and net.box_rows != 4 * classes:
@@ -178,5 +191,19 @@ class FasterRCNNNetwork:
         ):
             if self.style == "fpn" and value != usual:
                 arguments[name] = value
-        wanted = faster_rcnn_shapes(net, counters=counters)
-        return Expected(wanted, f"faster_rcnn_r{net.depth}_{self.style}", arguments)
+        name = f"faster_rcnn_r{net.depth}_{self.style}"
+        levels = 5 if self.style == "fpn" else 1
+        # What the family fixes is demanded, not read off the file.
+        fixed: dict[str, Any] = {
+            "fpn_norm": "batch" if self.fpn_norm else None,
+            "rpn_convs": self.rpn_convs,
+            "anchor_ratios": (1.0,) * net.anchors,
+            "anchor_sizes": ((32.0,),) * levels,
+        }
+        if self.style == "fpn":
+            fixed["head"] = "4conv1fc" if self.head_convs else "2fc"
+            fixed["head_norm"] = "batch" if self.head_convs else None
+        if self.background_first:
+            fixed |= {"background": "first", "background_slot": 0, "box_background": True}
+        wanted = native_shapes(name, {**arguments, **fixed}, counters=counters)
+        return Expected(wanted, name, arguments)

@@ -9,16 +9,9 @@ from typing import Any
 import numpy as np
 
 from .architecture import Shape
+from .native import native_shapes
 from .networks import Expected, Shapes
-from .open_world_shapes import (
-    clip_arguments,
-    clip_depth,
-    clip_detector_shapes,
-    clip_shapes,
-    clip_visual_shapes,
-    cln_shapes,
-    vocabulary_sizes,
-)
+from .open_world_shapes import clip_depth, vocabulary_sizes
 
 #: Classes of a detector whose file has no vocabulary, until one is set.
 NO_VOCABULARY = 80
@@ -35,9 +28,10 @@ class CLIPNetwork:
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
-        depth = clip_depth(shapes, "visual.")
-        wanted = clip_shapes(depth, counters=counters)
-        return Expected(wanted, f"clip_rn{depth}", clip_arguments(depth))
+        from unidet.models import model_spec
+
+        name = f"clip_rn{clip_depth(shapes, 'visual.')}"
+        return Expected(native_shapes(name, {}, counters=counters), name, model_spec(name).defaults)
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class CLIPVisualNetwork:
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
-        return Expected(clip_visual_shapes(50, counters=counters), "clip_rn50_visual", {})
+        return Expected(native_shapes(self.models, {}, counters=counters), self.models, {})
 
 
 @dataclass(frozen=True)
@@ -78,12 +72,10 @@ class CLIPDetectorNetwork:
             CheckpointError: vocabularies are numbered with gaps.
         """
         sizes = vocabulary_sizes(shapes) or (NO_VOCABULARY,)
-        wanted = clip_detector_shapes(
-            sizes, partitioned=self.partitioned, rpn=self.rpn, counters=counters
-        )
         arguments: dict[str, Any] = {"num_classes": max(sizes)}
         if self.partitioned:
             arguments["vocabulary_sizes"] = sizes
+        wanted = native_shapes(self.models, arguments, counters=counters)
         return Expected(wanted, self.models, arguments, may_lack=_no_vocabulary(wanted))
 
 
@@ -98,7 +90,7 @@ class CLNNetwork:
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
-        return Expected(cln_shapes(counters=counters), self.models, {})
+        return Expected(native_shapes(self.models, {}, counters=counters), self.models, {})
 
 
 def _no_vocabulary(wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Names and shapes of the native Faster R-CNN."""
+"""What the names and shapes of a Faster R-CNN tell."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import CheckpointError
-from .architecture import Shape, conv_shapes, infer_depth, norm_shapes, resnet_shapes, rows_of
+from .architecture import Shape, infer_depth, rows_of
 
-_STAGES = 4
 _PRETEND = (("head.res5.", "layer4."), ("backbone.", ""))
 
 
@@ -43,47 +42,6 @@ class FasterRCNNShape:
     head_fcs: int = 2
     fc_channels: int = 1024
     roi_size: int = 7
-
-
-def faster_rcnn_shapes(net: FasterRCNNShape, *, counters: bool) -> dict[str, Shape]:
-    """Names and shapes of the native Faster R-CNN."""
-    shapes: dict[str, Shape] = {}
-    for name, shape in resnet_shapes(net.depth, counters=counters).items():
-        in_head = net.style == "c4" and name.startswith("layer4.")
-        shapes[name.replace("layer4.", "head.res5.", 1) if in_head else f"backbone.{name}"] = shape
-    expansion = 4 if net.depth >= 50 else 1
-    width = 256 * expansion
-    if net.style == "fpn":
-        width = net.fpn_channels
-        for i in range(_STAGES):
-            channels = (64 << i) * expansion
-            for part, before, side in (("lateral", channels, 1), ("output", width, 3)):
-                bias = not net.fpn_norm
-                conv_shapes(shapes, f"neck.{part}.{i}", width, before, side, bias=bias)
-                if net.fpn_norm:
-                    norm_shapes(shapes, f"neck.{part}_norm.{i}", width, counters)
-    for i in range(net.rpn_convs):
-        conv_shapes(shapes, f"rpn.convs.{i}", width, width, 3)
-    conv_shapes(shapes, "rpn.cls_out", net.anchors, width, 1)
-    conv_shapes(shapes, "rpn.box_out", net.anchors * 4, width, 1)
-    _head(shapes, net, counters, width, 512 * expansion)
-    return shapes
-
-
-def _head(
-    shapes: dict[str, Shape], net: FasterRCNNShape, counters: bool, width: int, res5: int
-) -> None:
-    for i in range(net.head_convs):
-        conv_shapes(shapes, f"head.convs.{i}", width, width, 3, bias=False)
-        norm_shapes(shapes, f"head.norms.{i}", width, counters)
-    features = res5 if net.style == "c4" else width * net.roi_size**2
-    for i in range(net.head_fcs):
-        shapes[f"head.fcs.{i}.weight"] = (net.fc_channels, features)
-        shapes[f"head.fcs.{i}.bias"] = (net.fc_channels,)
-        features = net.fc_channels
-    for name, rows in (("cls_out", net.cls_rows), ("box_out", net.box_rows)):
-        shapes[f"head.{name}.weight"] = (rows, features)
-        shapes[f"head.{name}.bias"] = (rows,)
 
 
 def infer_faster_rcnn(shapes: Mapping[str, Shape], style: str) -> FasterRCNNShape:

@@ -123,7 +123,9 @@ class SetCriterion:
         matched = sum(min(one, queries) for one in objects)
         missed = len(objects) * queries - matched
         weight = matched + missed * float(np.float32(self.settings.eos_coef))
-        return batch_split.mean("queries", weight), batch_split.least_mean("objects", sum(objects))
+        return batch_split.mean_count("queries", weight), batch_split.mean_count(
+            "objects", sum(objects), least=1
+        )
 
     def losses(self, outputs: dict[str, Any], goal: SetTargets) -> dict[str, Any]:
         """Weighted terms, to be added up: those of the last layer, then of each earlier one."""

@@ -112,7 +112,9 @@ def rpn_targets(
         matched = matcher(anchors_xyxy, target)
         if border is not None:
             matched = np.where(inside_image(anchors_xyxy, size, border), matched, IGNORED)
-        positive, negative = sampler(matched, random.local_stream("rpn", batch_split.place(i)))
+        positive, negative = sampler(
+            matched, random.local_stream("rpn", batch_split.image_index(i))
+        )
         found.append(positive)
         owners.append(target.boxes_xyxy[matched[positive]])
         lists.append(np.concatenate([positive, negative]) + i * len(anchors_xyxy))
@@ -160,7 +162,9 @@ def roi_targets(
         if add_ground_truth:
             boxes = np.concatenate([boxes, _learnable_boxes(target)])
         matched = matcher(boxes, target)
-        positive, negative = sampler(matched, random.local_stream("roi", batch_split.place(i)))
+        positive, negative = sampler(
+            matched, random.local_stream("roi", batch_split.image_index(i))
+        )
         labels = target.labels[matched[positive]]
         rois.append(boxes[np.concatenate([positive, negative])])
         images.append(np.full(len(rois[-1]), i))
@@ -170,7 +174,7 @@ def roi_targets(
         positives.append(place * rows.groups + rows.group(labels))
         owners.append(target.boxes_xyxy[matched[positive]])
         start += len(rois[-1])
-    share = np.float32(1 / batch_split.least_mean("proposals", start))
+    share = np.float32(1 / batch_split.mean_count("proposals", start, least=1))
     if not start:  # the head needs something to read; it weighs nothing
         rois, images = [np.array([[0, 0, 1, 1]], np.float32)], [np.zeros(1, np.int64)]
         classes = [np.array([rows.background])]
@@ -189,12 +193,12 @@ def roi_targets(
 def _share(counts: Sequence[tuple[int, int]], normalizer: str, size: int) -> np.float32:
     """What one sampled anchor weighs."""
     if normalizer == "constant":
-        total = size * batch_split.mean("images", len(counts))
+        total = size * batch_split.mean_count("images", len(counts))
     elif normalizer == "sampled_each":
         sampled = sum(max(positive, 1) + max(negative, 1) for positive, negative in counts)
-        total = batch_split.mean("anchors", sampled)
+        total = batch_split.mean_count("anchors", sampled)
     else:
-        total = batch_split.least_mean("anchors", sum(map(sum, counts)))
+        total = batch_split.mean_count("anchors", sum(map(sum, counts)), least=1)
     return np.float32(1 / total)
 
 

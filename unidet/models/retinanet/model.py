@@ -165,7 +165,7 @@ class RetinaNet(DetectionModel):
     def _divisor(self, positives: int) -> float:
         """The moving average of the positives of a batch, which only training moves."""
         held = float(ops.to_numpy(self.loss_divisor)[0])
-        count = batch_split.parts() * batch_split.least_mean("positives", positives)
+        count = batch_split.parts() * batch_split.mean_count("positives", positives, least=1)
         if not self.training:
             return held
         return batch_split.once("divisor", lambda: DIVISOR_KEPT * held + (1 - DIVISOR_KEPT) * count)

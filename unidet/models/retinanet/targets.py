@@ -110,7 +110,7 @@ def _shares(num_positives: Sequence[int], normalizer: str) -> np.ndarray:
     """What one anchor of each image weighs in the loss, ``(N,)`` float32."""
     counts = np.maximum(np.asarray(num_positives, np.float64), 1)
     if normalizer == "image":
-        divisor = counts * batch_split.mean("images", len(counts))
+        divisor = counts * batch_split.mean_count("images", len(counts))
     else:
-        divisor = np.full(len(counts), batch_split.mean("positives", counts.sum()))
+        divisor = np.full(len(counts), batch_split.mean_count("positives", counts.sum()))
     return (1 / divisor).astype(np.float32)

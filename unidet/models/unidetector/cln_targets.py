@@ -60,7 +60,9 @@ def quality_targets(
         matched = matcher(anchors_xyxy, target)
         if border is not None:
             matched = np.where(inside_image(anchors_xyxy, size, border), matched, IGNORED)
-        positive, negative = sampler(matched, random.local_stream("quality", batch_split.place(i)))
+        positive, negative = sampler(
+            matched, random.local_stream("quality", batch_split.image_index(i))
+        )
         owners = target.boxes_xyxy[matched[positive]]
         index.append(np.concatenate([positive, negative]) + i * len(anchors_xyxy))
         zeros = np.zeros(len(negative), np.float32)

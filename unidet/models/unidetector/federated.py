@@ -101,8 +101,8 @@ def class_targets(
     borders = [0, len(images)]
     if by_image:
         borders = [*np.searchsorted(images, np.arange(len(dataset_ids))).tolist(), len(images)]
-    images_asked = batch_split.mean("images", len(dataset_ids)) if by_image else 0.0
-    rows_asked = 0.0 if by_image else batch_split.mean("rows", len(images))
+    images_asked = batch_split.mean_count("images", len(dataset_ids)) if by_image else 0.0
+    rows_asked = 0.0 if by_image else batch_split.mean_count("rows", len(images))
     groups = []
     for i, (start, stop) in enumerate(pairwise(borders)):
         if start == stop:
@@ -112,7 +112,7 @@ def class_targets(
         labels = targets.classes[start:stop]
         labels = np.where(labels == background, size, labels)
         present = np.unique(labels)
-        generator = random.local_stream("federated", batch_split.place(i))
+        generator = random.local_stream("federated", batch_split.image_index(i))
         more = draw_classes(present, size, wanted, counts[vocabulary], generator)
         columns = np.concatenate([present, more]).astype(np.int64)
         share = weight / (images_asked * (stop - start) if by_image else rows_asked)
