@@ -15,7 +15,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-all lint bench clean
+.PHONY: help demo test test-torch test-jittor test-newest test-all lint bench clean
 
 # The extras of each environment. A new list of dependencies or a new kernel source installs anew.
 EXTRAS_.venv := demo,dev
@@ -34,6 +34,12 @@ demo: .venv/.installed ## Trains on Jittor, moves the weights to PyTorch, evalua
 
 test: .venv/.installed ## Runs the quick tests.
 	$(RUN) -m pytest -m 'not slow' $(PYTEST_FLAGS)
+
+test-torch: .venv-torch/.installed ## Runs the quick tests with PyTorch alone installed.
+	.venv-torch/bin/python -m pytest -m 'not slow' $(PYTEST_FLAGS)
+
+test-jittor: .venv-jittor/.installed ## Runs the quick tests with Jittor alone installed.
+	.venv-jittor/bin/python -m pytest -m 'not slow' $(PYTEST_FLAGS)
 
 test-newest: .venv-newest/.installed ## Runs the quick tests with the newest PyTorch and NumPy 2 (no Jittor).
 	.venv-newest/bin/python -m pytest -m 'not slow' $(PYTEST_FLAGS)

@@ -7,6 +7,8 @@ from unidet.files.shown import cut
 
 __all__ = ["RunFailedError", "UserError", "suggestion"]
 
+#: Exit statuses of the command.
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 #: Characters of the longest message.
 LONGEST_MESSAGE = 3800

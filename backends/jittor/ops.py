@@ -5,8 +5,8 @@ in the modules beside this one; ``tests/ops/test_traps.py`` holds each correctio
 remain: there are no 0-d tensors (a scalar is ``(1,)``), and ``sigmoid`` stops falling at 1e-13.
 """
 
-# The imported names are looked up on this module.
-# ruff: noqa: F401
+# Operations are looked up on this module by name.
+# ruff: noqa: F403
 
 from __future__ import annotations
 
@@ -19,61 +19,11 @@ from unidet.backends import registry
 from unidet.backends.jittor import batch_norm as _batch_norm
 from unidet.backends.jittor import jt
 from unidet.backends.jittor.host import constant, dtype_of, expand, select, var_of
-from unidet.backends.jittor.ops_indexing import (
-    argsort,
-    gather,
-    index_put,
-    masked_select,
-    nonzero,
-    one_hot,
-    scatter_add,
-    sort,
-    take,
-    topk,
-    unique,
-)
-from unidet.backends.jittor.ops_losses import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    log_sigmoid,
-    sigmoid_focal_loss,
-    smooth_l1,
-    softplus,
-)
-from unidet.backends.jittor.ops_network import (
-    adaptive_avg_pool2d,
-    avg_pool2d,
-    batch_norm,
-    batched_nms,
-    box_iou,
-    conv2d,
-    dropout,
-    group_norm,
-    interpolate,
-    layer_norm,
-    linear,
-    matmul,
-    max_pool2d,
-    nms,
-    scaled_dot_product_attention,
-    soft_nms,
-)
-from unidet.backends.jittor.ops_reductions import (
-    all,
-    any,
-    argmax,
-    argmin,
-    cumsum,
-    log_softmax,
-    logsumexp,
-    max,
-    mean,
-    min,
-    softmax,
-    sum,
-    var,
-)
-from unidet.backends.jittor.roi_align import roi_align, roi_align_levels
+from unidet.backends.jittor.ops_indexing import *
+from unidet.backends.jittor.ops_losses import *
+from unidet.backends.jittor.ops_network import *
+from unidet.backends.jittor.ops_reductions import *
+from unidet.backends.jittor.roi_align import *
 
 Var = Any
 

@@ -4,8 +4,8 @@ Signatures and meaning: :mod:`unidet.backends.ops`. Everything is computed in th
 arguments, so float64 arguments give a float64 reference.
 """
 
-# The imported names are looked up on this module.
-# ruff: noqa: F401
+# Operations are looked up on this module by name.
+# ruff: noqa: F403
 
 from __future__ import annotations
 
@@ -16,59 +16,12 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import registry
-from unidet.backends.numpy.ops_indexing import (
-    argsort,
-    gather,
-    index_put,
-    masked_select,
-    nonzero,
-    one_hot,
-    scatter_add,
-    sort,
-    take,
-    topk,
-    unique,
-)
-from unidet.backends.numpy.ops_losses import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    log_sigmoid,
-    log_softmax,
-    logsumexp,
-    sigmoid,
-    sigmoid_focal_loss,
-    smooth_l1,
-    softmax,
-    softplus,
-)
-from unidet.backends.numpy.ops_network import (
-    adaptive_avg_pool2d,
-    avg_pool2d,
-    batch_norm,
-    conv2d,
-    dropout,
-    group_norm,
-    interpolate,
-    layer_norm,
-    linear,
-    matmul,
-    max_pool2d,
-    scaled_dot_product_attention,
-)
-from unidet.backends.numpy.ops_reductions import (
-    all,
-    any,
-    argmax,
-    argmin,
-    cumsum,
-    max,
-    mean,
-    min,
-    sum,
-    var,
-)
-from unidet.backends.numpy.roi_align import roi_align, roi_align_levels
-from unidet.backends.numpy.suppression import batched_nms, box_iou, nms, soft_nms
+from unidet.backends.numpy.ops_indexing import *
+from unidet.backends.numpy.ops_losses import *
+from unidet.backends.numpy.ops_network import *
+from unidet.backends.numpy.ops_reductions import *
+from unidet.backends.numpy.roi_align import *
+from unidet.backends.numpy.suppression import *
 
 DTYPES = (
     "float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64",

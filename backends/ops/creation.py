@@ -10,6 +10,11 @@ import numpy as np
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor, creator
 from unidet.backends.registry import backend_of
 
+__all__ = [
+    "asarray", "zeros", "ones", "full", "arange", "to_numpy", "cast", "dtype", "shape", "detach",
+    "item",
+]  # fmt: skip
+
 
 def asarray(
     x: Any, dtype: str | None = None, *, like: Tensor | None = None, backend: str | None = None

@@ -8,6 +8,8 @@ import numpy as np
 
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = ["box_iou", "nms", "batched_nms", "soft_nms", "roi_align", "roi_align_levels"]
+
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """``(n, m)`` intersection over union of ``(n, 4)`` and ``(m, 4)`` boxes.

@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = [
+    "exp", "log", "log1p", "sqrt", "square", "abs", "sign", "floor", "ceil", "round", "sigmoid",
+    "log_sigmoid", "softplus", "tanh", "arctan", "relu", "maximum", "minimum", "clip",
+    "floor_divide", "remainder", "where", "isnan", "isinf", "isfinite", "logical_not",
+    "logical_and", "logical_or",
+]  # fmt: skip
+
 
 def exp(x: Tensor) -> Tensor:
     """``e ** x``."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from unidet.backends import registry
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = ["grad", "value_and_grad", "no_grad", "sync"]
+
 
 def grad(fn: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Value of ``fn(*inputs)`` and its gradient with respect to each input.

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = [
+    "argsort", "sort", "topk", "take", "gather", "scatter_add", "index_put", "nonzero",
+    "masked_select", "one_hot", "unique",
+]  # fmt: skip
+
 
 def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     """int64 order of the elements, always stable: lower index first at ties.

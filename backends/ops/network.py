@@ -6,6 +6,13 @@ from typing import TypeAlias
 
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = [
+    "matmul", "linear", "conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
+    "interpolate", "batch_norm", "group_norm", "layer_norm", "dropout",
+    "scaled_dot_product_attention", "binary_cross_entropy_with_logits", "cross_entropy",
+    "sigmoid_focal_loss", "smooth_l1",
+]  # fmt: skip
+
 #: One number for both axes, or one for height and one for width.
 Pair: TypeAlias = "int | tuple[int, int]"
 

@@ -10,6 +10,11 @@ from typing import TypeAlias
 
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = [
+    "sum", "mean", "max", "min", "any", "all", "var", "argmax", "argmin", "cumsum", "logsumexp",
+    "softmax", "log_softmax",
+]  # fmt: skip
+
 Axis: TypeAlias = "int | Sequence[int] | None"
 
 

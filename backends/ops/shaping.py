@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 from unidet.backends.ops._dispatch import IMPLEMENTATION, Tensor
 
+__all__ = [
+    "reshape", "transpose", "expand_dims", "squeeze", "concat", "stack", "split", "flip", "pad",
+    "broadcast_to", "tile",
+]  # fmt: skip
+
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The elements in row-major order in another shape; one length may be -1."""

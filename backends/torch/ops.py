@@ -3,8 +3,8 @@
 Signatures and meaning: :mod:`unidet.backends.ops`.
 """
 
-# The imported names are looked up on this module.
-# ruff: noqa: F401
+# Operations are looked up on this module by name.
+# ruff: noqa: F403
 
 from __future__ import annotations
 
@@ -17,57 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unidet.backends import registry
-from unidet.backends.torch.ops_indexing import (
-    argsort,
-    gather,
-    index_put,
-    masked_select,
-    nonzero,
-    one_hot,
-    scatter_add,
-    sort,
-    take,
-    topk,
-    unique,
-)
-from unidet.backends.torch.ops_network import (
-    adaptive_avg_pool2d,
-    avg_pool2d,
-    batch_norm,
-    batched_nms,
-    binary_cross_entropy_with_logits,
-    box_iou,
-    conv2d,
-    cross_entropy,
-    dropout,
-    group_norm,
-    interpolate,
-    layer_norm,
-    linear,
-    matmul,
-    max_pool2d,
-    nms,
-    scaled_dot_product_attention,
-    sigmoid_focal_loss,
-    smooth_l1,
-    soft_nms,
-)
-from unidet.backends.torch.ops_reductions import (
-    all,
-    any,
-    argmax,
-    argmin,
-    cumsum,
-    log_softmax,
-    logsumexp,
-    max,
-    mean,
-    min,
-    softmax,
-    sum,
-    var,
-)
-from unidet.backends.torch.roi_align import roi_align, roi_align_levels
+from unidet.backends.torch.ops_indexing import *
+from unidet.backends.torch.ops_network import *
+from unidet.backends.torch.ops_reductions import *
+from unidet.backends.torch.roi_align import *
 
 _DTYPES = {
     name: getattr(torch, name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,36 @@ import numpy as np
 from unidet.backends import nn, ops
 from unidet.config import Config, from_mapping
 from unidet.data import Preprocess
-from unidet.models import MODELS, ModelSpec
+from unidet.models import MODELS, DetectionModel, ModelSpec
+from unidet.models.arguments import Arguments, argument
 from unidet.structures import Batch, Detections, Targets
 
 NAME = "toy"
 
 
-class Toy(nn.Module):
+@dataclass(frozen=True)
+class ToyConfig(Arguments):
+    """Arguments of :class:`Toy`."""
+
+    num_classes: int = argument(91, "number of labels")
+    class_names: tuple[str, ...] | None = argument(None, "name of each label, where known")
+    dropout: float = argument(0.0, "share of features left out in training")
+    preprocess: Mapping[str, Any] = argument(
+        lambda: Preprocess(resize="none", pad_divisor=8).to_dict(), "how a photo becomes an input"
+    )
+
+
+class Toy(DetectionModel):
     """Says which classes an image holds; each is reported as one box over the whole image."""
 
-    def __init__(self, num_classes: int, class_names: Any = None, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.arguments = {"num_classes": num_classes, "dropout": dropout}
-        self.class_names = class_names
+    config_class = ToyConfig
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__(config)
         self.body = nn.Conv2d(3, 8, 8, stride=8)
         self.norm = nn.BatchNorm2d(8)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(8, num_classes)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"name": NAME, "arguments": self.arguments}
-
-    @property
-    def preprocess(self) -> Preprocess:
-        return Preprocess(resize="none", pad_divisor=8)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(8, config.num_classes)
 
     def forward(self, images: Any) -> dict[str, Any]:
         features = ops.relu(self.norm(self.body(images)))
@@ -66,8 +72,7 @@ class Toy(nn.Module):
 
 def register() -> None:
     """Makes the model known by name."""
-    accepts = ("num_classes", "class_names", "dropout")
-    MODELS.setdefault(NAME, ModelSpec(Toy, {}, accepts))
+    MODELS.setdefault(NAME, ModelSpec(Toy))
 
 
 def config(root: Path | str = "", **changes: dict[str, Any]) -> Config:

@@ -20,10 +20,10 @@ from unidet.engine import train
 from unidet.evaluation import evaluate_model, evaluate_proposals
 from unidet.evaluation.propose import choose_stage, propose
 from unidet.runs.recipe.config import Recipe
-from unidet.runs.recipe.ledger import Ledger
-from unidet.runs.recipe.pipeline import run_steps
 from unidet.runs.recipe.report import read_report, report_tables
 from unidet.runs.recipe.unidetector import unidetector_steps
+from unidet.runs.record import read_record
+from unidet.runs.steps import run_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -157,7 +157,7 @@ def test_the_recipe_on_scenes_and_photos(backend: str, sample_data: Path, tmp_pa
         values["stage1"] = {"config": config, "set": ["train.epochs=3", SMALL, *more]}
         work = tmp_path / name
         steps = unidetector_steps(build(Recipe, values, name), work, backend=backend)
-        ran = run_steps(steps, steps, Ledger(work), say=lambda line: None)
+        ran = run_steps(steps, steps, read_record(work), say=lambda line: None)
         assert ran == [step.name for step in steps]
         reports.append(read_report(work))
     print(f"\n{report_tables(reports)}")

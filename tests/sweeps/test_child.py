@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.test_train_command import TINY
 from unidet.backends import available
-from unidet.runs.sweep.child import run_command
+from unidet.runs.child import run_command
 
 RUN = "lr=0.001,seed=3407"
 #: Two steps each: enough that a signal finds the run at work on a busy machine, too.

@@ -16,7 +16,14 @@ import unidet
 from unidet.backends import BackendNotAvailableError
 from unidet.backends.parallel.launch import abandon, launched
 from unidet.cli.reporting import complain
-from unidet.errors import RunFailedError, UserError, suggestion
+from unidet.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    RunFailedError,
+    UserError,
+    suggestion,
+)
 from unidet.files.shown import cut, printable
 from unidet.plugins import load_plugins
 
@@ -40,10 +47,6 @@ COMMANDS = {
     "lr-find": "lr_find",
     "demo": "demo",
 }
-
-EXIT_BAD_INPUT = 2
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 #: How the library's own explanations begin; any other ValueError is a defect.
 _EXPLAINED = ("Invalid ", "Unknown ", "Missing ", "Cannot ", "No backend ", "Arrays do not fit ")

@@ -91,9 +91,9 @@ def _unidetector(args: argparse.Namespace) -> int:
     from unidet.cli.bar import Progress
     from unidet.files.outputs import check_output
     from unidet.runs.recipe.config import load_recipe
-    from unidet.runs.recipe.ledger import Ledger
-    from unidet.runs.recipe.pipeline import choose, plan, run_steps
     from unidet.runs.recipe.unidetector import unidetector_steps
+    from unidet.runs.record import read_record
+    from unidet.runs.steps import choose, plan, run_steps
 
     backend = resolve(args.backend)
     root = Path(args.work_dir or Path("runs") / f"{Path(args.config).stem}-{backend}")
@@ -101,13 +101,12 @@ def _unidetector(args: argparse.Namespace) -> int:
     steps = unidetector_steps(recipe, root, backend=backend, device=args.device, progress=Progress)
     chosen = choose(steps, args.only, args.start)
     check_output(root, folder=True)
-    ledger = Ledger(root)
+    record = read_record(root)
     if args.dry_run:
-        for planned in plan(steps, chosen, ledger, overwrite=args.overwrite):
-            step = planned.step
-            print(f"{step.name:<15}" + (f"runs: {planned.reason}" if planned.reason else "done"))
+        for step, reason in plan(steps, chosen, record, overwrite=args.overwrite):
+            print(f"{step.name:<15}" + (f"runs: {reason}" if reason else "done"))
         return 0
-    run_steps(steps, chosen, ledger, overwrite=args.overwrite)
+    run_steps(steps, chosen, record, overwrite=args.overwrite)
     report = root / "report.txt"
     if any(step.name == "table" for step in chosen) and report.is_file():
         print(f"\n{report.read_text(encoding='utf-8').rstrip()}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unidet.cli.train import QUICKSTART, add_config_arguments
 
 if TYPE_CHECKING:
-    from unidet.runs.sweep.record import Record
+    from unidet.runs.sweep.record import SweepRecord
 
 _EPILOG = """\
 examples:
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _record(args: argparse.Namespace) -> Record:
+def _record(args: argparse.Namespace) -> SweepRecord:
     import dataclasses
 
     from unidet.backends import resolve
@@ -149,12 +149,10 @@ def _record(args: argparse.Namespace) -> Record:
     return open_record(root, config, grid, repeat=args.repeat, backend=backend)
 
 
-def _plan(record: Record) -> None:
-    from unidet.runs.sweep.run import to_do
-
+def _plan(record: SweepRecord) -> None:
     runs = [run for version in record.versions for run in version.runs]
     for one in runs:
-        print(f"{one.name}: {to_do(record, one) or 'finished'}")
+        print(f"{one.name}: {record.state(one) or 'finished'}")
     print(f"{len(record.versions)} versions, {len(runs)} runs in {record.root}")
 
 

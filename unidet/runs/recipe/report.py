@@ -10,19 +10,11 @@ import numpy as np
 
 from unidet.errors import UserError
 from unidet.evaluation.proposals import evaluate_proposals
-from unidet.files.reading import parse_json, read_text
+from unidet.files.reading import read_json
+from unidet.runs.tables import aligned
 
 #: Metrics of the results that a table shows, where the evaluation gives them.
 _SHOWN = ("AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl")
-
-
-def read_json(path: Path) -> Any:
-    """What a step wrote.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    return parse_json(read_text(path), path)
 
 
 def box_scores(
@@ -123,17 +115,3 @@ def _class_table(reports: Sequence[Mapping[str, Any]]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None or value < 0 else f"{100 * value:.1f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns: words to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    words = [all(not row[i][:1].isdigit() and row[i] != "-" for row in rows[1:])
-             for i in range(len(widths))]  # fmt: skip
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if word else cell.rjust(width)
-            for cell, width, word in zip(row, widths, words)
-        ).rstrip()
-        for row in rows
-    )

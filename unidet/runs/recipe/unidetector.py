@@ -9,8 +9,8 @@ from typing import Any
 
 from unidet.config import Config, ConfigError, resolve
 from unidet.runs.recipe.config import Recipe, SetConfig, StageConfig, stage_config
-from unidet.runs.recipe.pipeline import Step
 from unidet.runs.recipe.work import Progress, Work
+from unidet.runs.steps import Step
 
 _PATHS = ("annotations", "images", "embeddings", "frequencies")
 
@@ -53,9 +53,7 @@ def _scene_steps(work: Work) -> list[Step]:
     return [
         Step(
             name="data",
-            needs=(),
             settings=[asdict(one) for one in scenes],
-            files=(),
             outputs=tuple(path for one in scenes for path in work.scene_files(one.name)),
             work=_fresh(work.make_scenes),
             note=f"generate {len(scenes)} sets of scenes",

@@ -10,8 +10,10 @@ from typing import Any
 
 from unidet.config import Config, ConfigError
 from unidet.data.convert import write_json
+from unidet.files.reading import read_json
 from unidet.runs.recipe.config import Recipe, SetConfig
-from unidet.runs.recipe.report import box_scores, class_scores, read_json, report_tables
+from unidet.runs.recipe.report import box_scores, class_scores, report_tables
+from unidet.runs.steps import resumable
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
@@ -101,9 +103,8 @@ class Work:
             resume: go on from the last saved state, if there is one.
         """
         from unidet.engine import train
-        from unidet.engine.run_folder import RunFolder
 
-        going_on = resume and RunFolder(self.root / name).has_state
+        going_on = resume and resumable(self.root / name)
         train(
             self.configs[name],
             backend=self.backend,

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unidet.config import Config, from_mapping, resolve
 from unidet.engine.resume import changes
-from unidet.engine.run_folder import RunFolder, write_json
+from unidet.engine.run_folder import RunFolder
 from unidet.errors import UserError
 from unidet.files.outputs import make_parent
-from unidet.files.reading import read_json
-from unidet.runs.sweep.grid import Version, versions_of
+from unidet.runs.record import Record, read_content
+from unidet.runs.steps import Step, resumable
+from unidet.runs.sweep.grid import SweepRun, Version, versions_of
 
 FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
 
 
-class Record:
+class SweepRecord(Record):
     """The file ``record.json`` of a sweep.
 
     Args:
@@ -30,8 +31,8 @@ class Record:
     """
 
     def __init__(self, root: Path, content: dict[str, Any]) -> None:
-        self.root, self.content = root, content
-        self.config: Config = from_mapping(content["config"], str(_path(root)))
+        super().__init__(_path(root), content, content["runs"])
+        self.config: Config = from_mapping(content["config"], str(self.path))
         self.versions: list[Version] = versions_of(self.config, content["grid"], content["repeat"])
 
     @property
@@ -46,23 +47,35 @@ class Record:
     def status(self, run: str) -> str:
         """What has become of a run: finished, failed or interrupted; empty before it begins."""
         folder = self.folder(run)
-        told = str(self.content["runs"].get(run, {}).get("status", ""))
+        told = str(self.entries.get(run, {}).get("status", ""))
         if told == FINISHED and not folder.last.is_file():
             told = ""
         return told if folder.root.is_dir() else ""
 
     def reason(self, run: str) -> str:
         """Why a run has failed."""
-        return str(self.content["runs"].get(run, {}).get("reason", ""))
+        return str(self.entries.get(run, {}).get("reason", ""))
 
-    def enter(self, run: str, status: str, reason: str = "") -> None:
-        """Notes what has become of a run."""
-        self.content["runs"][run] = {"status": status, **({"reason": reason} if reason else {})}
+    def state(self, step: Step | SweepRun) -> str:
+        """What will become of a run, in words; empty where it is finished."""
+        status = self.status(step.name)
+        if status == FINISHED:
+            return ""
+        if resumable(self.root / step.name):
+            return f"goes on, {status}"
+        return f"starts again, {status}" if status else "starts"
+
+    def begin(self, step: Step, behind: Sequence[str]) -> None:
+        """Enters a run as interrupted, the state in which a kill leaves it."""
+        self._enter(step.name, INTERRUPTED)
+
+    def end(self, step: Step, failure: str, seconds: float) -> None:
+        """Enters how a run has ended."""
+        self._enter(step.name, FAILED if failure else FINISHED, failure)
+
+    def _enter(self, run: str, status: str, reason: str = "") -> None:
+        self.entries[run] = {"status": status, **({"reason": reason} if reason else {})}
         self.write()
-
-    def write(self) -> None:
-        """Writes the file, whole or not at all."""
-        write_json(make_parent(_path(self.root)), self.content)
 
     @contextmanager
     def locked(self) -> Iterator[int]:
@@ -86,7 +99,7 @@ def _path(root: Path) -> Path:
     return root / "record.json"
 
 
-def read_record(root: Path) -> Record:
+def read_record(root: Path) -> SweepRecord:
     """The record of a sweep.
 
     Raises:
@@ -95,19 +108,15 @@ def read_record(root: Path) -> Record:
     path = _path(root)
     if not path.is_file():
         raise UserError(f"Sweep not found: {path}. Expected the folder of a sweep.")
-    try:
-        content = read_json(path)
-        good = {"config", "grid", "repeat", "backend", "runs"} <= content.keys()
-    except (UserError, AttributeError) as error:
-        raise UserError(f"Invalid record {path}. It cannot be read: {error}.") from None
-    if not good:
-        raise UserError(f"Invalid record {path}. Expected one that a sweep wrote.")
-    return Record(root, content)
+    keys = {"config", "grid", "repeat", "backend", "runs"}
+    expected = "one that a sweep wrote"
+    content = read_content(path, lambda c: isinstance(c, dict) and keys <= c.keys(), expected)
+    return SweepRecord(root, content)
 
 
 def open_record(
     root: Path, config: Config, grid: Mapping[str, Any], *, repeat: int, backend: str
-) -> Record:
+) -> SweepRecord:
     """The record of a new sweep, or of the same one begun earlier. Writes nothing.
 
     More repeats than earlier are added to those; fewer leave them as they are.
@@ -137,10 +146,10 @@ def open_record(
             f"Invalid value for `--work-dir`. Expected a new folder, or that of this sweep. "
             f"Received {root}, which holds something else."
         )
-    return Record(root, content)
+    return SweepRecord(root, content)
 
 
-def _difference(earlier: Record, content: Mapping[str, Any]) -> str:
+def _difference(earlier: SweepRecord, content: Mapping[str, Any]) -> str:
     """How another sweep differs from this one, in words; empty where they are the same."""
     if earlier.backend != content["backend"]:
         return f"--backend {earlier.backend}, now {content['backend']}"

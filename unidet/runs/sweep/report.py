@@ -13,9 +13,9 @@ from typing import Any
 from unidet.evaluation.coco import METRIC_NAMES
 from unidet.evaluation.compare import short_titles
 from unidet.evaluation.localisation import MEASURES, RULES
-from unidet.runs.recipe.report import aligned
 from unidet.runs.sweep.record import FAILED, FINISHED
 from unidet.runs.sweep.results import RunResult, VersionResult
+from unidet.runs.tables import aligned
 
 _SHOWN = ("AP", "AP50")
 #: Numbers of the localisation report that stand beside its measures.

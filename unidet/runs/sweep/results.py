@@ -15,7 +15,7 @@ from unidet.evaluation.localisation import SCORE_THRESHOLD, localisation
 from unidet.evaluation.results import read_results
 from unidet.evaluation.run_log import RunMetrics, read_metrics
 from unidet.runs.sweep.grid import SweepRun, Version
-from unidet.runs.sweep.record import Record
+from unidet.runs.sweep.record import SweepRecord
 
 
 @dataclass
@@ -25,7 +25,7 @@ class RunResult:
     Attributes:
         name: of its folder.
         seed: of the run.
-        status: see :meth:`unidet.runs.sweep.record.Record.status`.
+        status: see :meth:`unidet.runs.sweep.record.SweepRecord.status`.
         reason: why it has failed.
         metric: the one by which its best evaluation was chosen.
         best: value of the metric there, None without an evaluation.
@@ -76,7 +76,7 @@ class Reader:
         score_threshold: of the localisation report.
     """
 
-    def __init__(self, record: Record, score_threshold: float = SCORE_THRESHOLD) -> None:
+    def __init__(self, record: SweepRecord, score_threshold: float = SCORE_THRESHOLD) -> None:
         self.record, self.score_threshold = record, score_threshold
         self._truths: dict[str, dict[str, Any]] = {}
         self._reports: dict[tuple[str, int], dict[str, Any]] = {}

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import partial
 
 from unidet.config import Config, dump_config
-from unidet.engine.checkpointing import find_state
-from unidet.engine.run_folder import RunFolder, write_text
-from unidet.errors import UserError
-from unidet.runs.sweep.child import run_command
+from unidet.engine.run_folder import write_text
+from unidet.runs.child import run_command
+from unidet.runs.steps import Step, resumable, run_steps
 from unidet.runs.sweep.grid import SweepRun
-from unidet.runs.sweep.record import FAILED, FINISHED, INTERRUPTED, Record
-
-#: Takes words of a command and returns why it failed, or "".
-Launch = Callable[[list[str]], str]
-
-
-def to_do(record: Record, run: SweepRun) -> str:
-    """What will become of a run, in words; empty where it is finished."""
-    status = record.status(run.name)
-    if status == FINISHED:
-        return ""
-    if _resumable(record.folder(run.name)):
-        return f"goes on, {status}"
-    return f"starts again, {status}" if status else "starts"
+from unidet.runs.sweep.record import SweepRecord
 
 
 def run_sweep(
-    record: Record,
+    record: SweepRecord,
     *,
     device: str = "cpu",
     quiet: bool = False,
-    launch: Launch | None = None,
     say: Callable[[str], None] = print,
     after: Callable[[], object] = lambda: None,
 ) -> None:
@@ -44,7 +28,6 @@ def run_sweep(
         record: of the sweep.
         device: "cpu" or "cuda".
         quiet: the runs themselves print nothing but errors.
-        launch: runs a `unidet` command; in a child process by default.
         say: takes one line at a time.
         after: called after each run, however it ended.
 
@@ -53,53 +36,39 @@ def run_sweep(
         KeyboardInterrupt: after the interrupted run was noted.
     """
     with record.locked() as lock:
-        launch = launch or partial(run_command, lock=lock)
         record.write()
         runs = [run for version in record.versions for run in version.runs]
-        for number, run in enumerate(runs, 1):
-            title = f"[{number}/{len(runs)}] {run.name}"
-            what = to_do(record, run)
-            if not what:
-                say(f"{title}: finished already")
-                continue
-            say(f"{title}: {what}")
-            started = time.perf_counter()
-            # The state in which a kill leaves it.
-            record.enter(run.name, INTERRUPTED)
-            try:
-                reason = launch(_words(record, run, device, quiet))
-            except KeyboardInterrupt:
-                after()
-                raise
-            record.enter(run.name, FAILED if reason else FINISHED, reason)
-            seconds = time.perf_counter() - started
-            say(f"{title}: failed: {reason}" if reason else f"{title}: done in {seconds:.0f} s")
-            after()
+        steps = [
+            Step(
+                name=run.name,
+                work=partial(_train, record, run, device, quiet, lock),
+                title=f"[{number}/{len(runs)}] {run.name}",
+            )
+            for number, run in enumerate(runs, 1)
+        ]
+        run_steps(steps, steps, record, done="finished", say=say, after=after)
 
 
-def _resumable(folder: RunFolder) -> bool:
-    """Whether a state was saved; the first one counts once it is whole."""
-    try:
-        find_state(folder.root)
-    except UserError:
-        return False
-    return True
+def _train(
+    record: SweepRecord, run: SweepRun, device: str, quiet: bool, lock: int, resume: bool
+) -> str:
+    """Trains a run in a child process; returns why it failed, or "".
 
-
-def _words(record: Record, run: SweepRun, device: str, quiet: bool) -> list[str]:
-    """The command that trains a run, after its config was put in its folder."""
+    What it goes on from is what lies in its folder, so ``resume`` has nothing to say.
+    """
     folder = record.folder(run.name)
     folder.make()
     write_text(folder.config, dump_config(_shared_scenes(record, run.config)))
-    return [
+    words = [
         *("train", str(folder.config), "--work-dir", str(folder.root)),
         *("--backend", record.backend, "--device", device),
-        "--resume" if _resumable(folder) else "--overwrite",
+        "--resume" if resumable(folder.root) else "--overwrite",
         *(["--quiet"] if quiet else []),
     ]
+    return run_command(words, lock=lock)
 
 
-def _shared_scenes(record: Record, config: Config) -> Config:
+def _shared_scenes(record: SweepRecord, config: Config) -> Config:
     """All versions read the same generated scenes, unless the config has a place for them."""
     if config.data.format != "scenes" or config.data.root:
         return config

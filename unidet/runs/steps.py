@@ -1,4 +1,4 @@
-"""Steps that build on one another: which have to run, and running them."""
+"""Steps in a row, some of which build on others: which have to run, and running them."""
 
 from __future__ import annotations
 
@@ -8,39 +8,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unidet.engine.checkpointing import find_state
 from unidet.errors import RunFailedError, UserError, suggestion
-from unidet.runs.recipe.ledger import Ledger, digest_of
+from unidet.runs.record import Record
 
 
 @dataclass(frozen=True)
 class Step:
-    """One part of a recipe.
+    """One part of a recipe, or one run of a sweep.
 
     Attributes:
-        name: by which it is chosen.
+        name: by which it is chosen and recorded.
+        work: does it; the argument says whether an interrupted attempt may be gone on with.
+            Returns why it failed where the others go on all the same.
         needs: steps whose outputs it reads.
         settings: what it depends on, in JSON's types.
         files: from outside that it reads.
         outputs: files and folders that it leaves.
-        work: does it; the argument says whether an interrupted attempt may be gone on with.
         note: what it does, in a few words.
+        title: begins what is said of it; the name by default.
     """
 
     name: str
-    needs: tuple[str, ...]
-    settings: Any
-    files: tuple[Path, ...]
-    outputs: tuple[Path, ...]
-    work: Callable[[bool], None] = field(compare=False)
+    work: Callable[[bool], str | None] = field(compare=False)
+    needs: tuple[str, ...] = ()
+    settings: Any = None
+    files: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A step with the reason why it runs; empty where it is done already."""
-
-    step: Step
-    reason: str
+    title: str = ""
 
 
 def behind(steps: Sequence[Step], name: str) -> list[str]:
@@ -78,14 +74,14 @@ def choose(steps: Sequence[Step], only: Sequence[str] = (), start: str | None = 
 
 
 def plan(
-    steps: Sequence[Step], chosen: Sequence[Step], ledger: Ledger, *, overwrite: bool = False
-) -> Iterator[Planned]:
-    """The chosen steps, each looked at when its turn comes.
+    steps: Sequence[Step], chosen: Sequence[Step], record: Record, *, overwrite: bool = False
+) -> Iterator[tuple[Step, str]]:
+    """The chosen steps with why they run ("" where they are done), looked at one by one.
 
     Args:
         steps: all.
         chosen: some of them, of :func:`choose`.
-        ledger: of the work dir.
+        record: of the work dir.
         overwrite: run the chosen steps even where they are done.
 
     Raises:
@@ -97,50 +93,49 @@ def plan(
         heirs = [name for name in behind(steps, need.name) if name in names]
         if need.name in names or not heirs:
             continue
-        reason = ledger.state(need.name, inputs_of(need))
+        reason = record.state(need)
         if reason:
-            raise _missing(heirs[0], need.name, ledger, reason)
+            raise _missing(heirs[0], need.name, record, reason)
     for step in chosen:
         for other in step.needs:
             before = [name for name in again if other in behind(steps, name)]
             if other not in names and before:
-                raise _missing(step.name, other, ledger, f"{before[0]} runs, on which it builds")
+                raise _missing(step.name, other, record, f"{before[0]} runs, on which it builds")
         rerun = next((name for name in step.needs if name in again), None)
-        reason = ledger.state(step.name, inputs_of(step))
+        reason = record.state(step)
         if rerun:
             reason = f"{rerun} runs"
         elif overwrite:
             reason = reason or "asked for"
         if reason:
             again.append(step.name)
-        yield Planned(step, reason)
+        yield step, reason
 
 
-def _missing(step: str, need: str, ledger: Ledger, reason: str) -> UserError:
+def _missing(step: str, need: str, record: Record, reason: str) -> UserError:
     return UserError(
-        f"Missing step {need} in {ledger.root}, which {step} needs. Expected it done. "
+        f"Missing step {need} in {record.root}, which {step} needs. Expected it done. "
         f"Received: {reason}. Run it too, or leave out --only and --from."
     )
-
-
-def inputs_of(step: Step) -> str:
-    """What the ledger compares."""
-    return digest_of(step.settings, step.files)
 
 
 def run_steps(
     steps: Sequence[Step],
     chosen: Sequence[Step],
-    ledger: Ledger,
+    record: Record,
     *,
     overwrite: bool = False,
+    done: str = "done",
     say: Callable[[str], None] = print,
+    after: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Runs what has to run.
 
     Args:
-        steps, chosen, ledger, overwrite: see :func:`plan`.
+        steps, chosen, record, overwrite: see :func:`plan`.
+        done: said of a step that need not run.
         say: takes one line at a time.
+        after: called after each step that ran, failed or not, or was interrupted.
 
     Returns:
         Names of the steps that ran.
@@ -152,28 +147,40 @@ def run_steps(
     """
     for step in chosen:
         strange = next((path for path in step.outputs if path.exists()), None)
-        if strange and not ledger.known(step.name) and not overwrite:
+        if strange and step.name not in record.entries and not overwrite:
             raise UserError(
-                f"File exists: {strange}, which no recipe in {ledger.root} has written. Choose "
+                f"File exists: {strange}, which no recipe in {record.root} has written. Choose "
                 "another work dir or pass --overwrite."
             )
     ran = []
-    for planned in plan(steps, chosen, ledger, overwrite=overwrite):
-        step = planned.step
-        if not planned.reason:
-            say(f"{step.name}: done already")
+    for step, reason in plan(steps, chosen, record, overwrite=overwrite):
+        title = step.title or step.name
+        if not reason:
+            say(f"{title}: {done} already")
             continue
-        say(f"{step.name}: {step.note} ({planned.reason})")
-        inputs = inputs_of(step)
-        resume = planned.reason == "interrupted" and not overwrite
-        ledger.begin(step.name, inputs, behind(steps, step.name))
+        say(f"{title}: {step.note} ({reason})" if step.note else f"{title}: {reason}")
+        record.begin(step, behind(steps, step.name))
         started = time.perf_counter()
-        step.work(resume)
-        for path in step.outputs:
-            if not path.exists():
-                raise RunFailedError(f"Step {step.name} left no {path}.")
+        try:
+            failure = step.work(reason == "interrupted" and not overwrite) or ""
+        except KeyboardInterrupt:
+            after()
+            raise
+        missing = next((path for path in step.outputs if not path.exists()), None)
+        if missing and not failure:
+            raise RunFailedError(f"Step {step.name} left no {missing}.")
         seconds = time.perf_counter() - started
-        ledger.end(step.name, step.outputs, seconds)
-        say(f"{step.name}: done in {seconds:.0f} s")
+        record.end(step, failure, seconds)
+        say(f"{title}: " + (f"failed: {failure}" if failure else f"done in {seconds:.0f} s"))
         ran.append(step.name)
+        after()
     return ran
+
+
+def resumable(folder: Path) -> bool:
+    """Whether a run has saved a state; the first one counts once it is whole."""
+    try:
+        find_state(folder)
+    except UserError:
+        return False
+    return True

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unidet.errors import RunFailedError, UserError
-from unidet.runs.recipe.ledger import Ledger, checksum, digest_of
-from unidet.runs.recipe.pipeline import Step, behind, choose, plan, run_steps
+from unidet.runs.record import checksum, digest_of, read_record
+from unidet.runs.steps import Step, behind, choose, plan, run_steps
 
 
 class Kitchen:
@@ -50,8 +50,8 @@ class Kitchen:
         steps = self.steps()
         only, start = options.pop("only", ()), options.pop("start", None)
         chosen = choose(steps, only, start)  # type: ignore[arg-type]
-        ledger = Ledger(self.root)
-        return "".join(run_steps(steps, chosen, ledger, say=lambda line: None, **options))  # type: ignore[arg-type]
+        record = read_record(self.root)
+        return "".join(run_steps(steps, chosen, record, say=lambda line: None, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_an_interrupted_step_may_go_on(kitchen: Kitchen) -> None:
     del kitchen.fails["b"]
     # What builds on it is not taken for done, although its files are there.
     steps = kitchen.steps()
-    reasons = {p.step.name: p.reason for p in plan(steps, steps, Ledger(kitchen.root))}
+    reasons = {step.name: reason for step, reason in plan(steps, steps, read_record(kitchen.root))}
     assert reasons == {"a": "", "b": "interrupted", "c": "", "d": "b runs"}
     assert kitchen.run() == "bd"
     assert kitchen.resumed["b"] and not kitchen.resumed["d"]
@@ -159,7 +159,7 @@ def test_files_of_others_are_kept(kitchen: Kitchen) -> None:
 
 def test_a_plan_writes_nothing(kitchen: Kitchen) -> None:
     steps = kitchen.steps()
-    reasons = [p.reason for p in plan(steps, steps, Ledger(kitchen.root))]
+    reasons = [reason for _, reason in plan(steps, steps, read_record(kitchen.root))]
     assert reasons == ["not done yet", "a runs", "a runs", "b runs"]
     assert [path.name for path in kitchen.root.iterdir()] == ["source.txt"]
 

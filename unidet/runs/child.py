@@ -1,19 +1,20 @@
 """Training in a process of its own, which ends when the one that started it does.
 
-A version leaves no memory behind for the next one, and a crash of one ends only that one.
+A run leaves no memory behind for the next one, and a crash of one ends only that one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
 
-from unidet.cli.main import EXIT_INTERRUPTED
+from unidet.errors import EXIT_INTERRUPTED
 
 _PATIENCE = 10.0
 _KEPT = 20
@@ -34,7 +35,7 @@ def run_command(words: Sequence[str], *, lock: int) -> str:
         KeyboardInterrupt: this process or the child was interrupted; the child has ended.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "unidet.runs.sweep.child", *words],
+        [sys.executable, "-m", "unidet.runs.child", *words],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,13 +80,11 @@ def _end_with_parent() -> None:
     os._exit(EXIT_INTERRUPTED)
 
 
-def main() -> int:
+def main() -> None:
     """The child: a `unidet` command that ends when its input does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from unidet.cli.main import main as command
-
-    return command()
+    runpy.run_module("unidet", run_name="__main__")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
