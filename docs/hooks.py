@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: the API reference, one entry for each public name.
+"""Hooks of mkdocs: the API reference with one entry for each public name, and Chinese lines.
 
 Before each build the pages ``docs/reference/*.md`` are written from the ``__all__`` of each public
 module, so no name can be forgotten. Git ignores them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The package laid out as installed; griffe does not follow the mapping in setup.py.
 LAYOUT = ROOT / "build" / "reference"
 FOLDER = ROOT / "docs" / "reference"
+
+#: A line break between two Chinese characters or full-width signs; blocks of code stand before it.
+_BREAK = re.compile(
+    r"(^```.*?^```)|(?<=[\u3000-\u9fff\uff00-\uffef])\n[ ]*(?=[\u3000-\u9fff\uff00-\uffef])",
+    re.M | re.S,
+)
 
 #: The public modules, and the first sentence of their pages.
 MODULES = {
@@ -88,3 +95,13 @@ def on_config(config: Any) -> Any:
     lay_out()
     write_reference()
     return config
+
+
+def joined_lines(text: str) -> str:
+    """Markdown whose paragraphs have no line break within Chinese text: it would show as a blank."""
+    return _BREAK.sub(lambda match: match.group(1) or "", text)
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Before each page is rendered."""
+    return joined_lines(markdown) if page.file.src_uri.endswith(".zh.md") else markdown
