@@ -98,7 +98,7 @@ def on_config(config: Any) -> Any:
 
 
 def joined_lines(text: str) -> str:
-    """Markdown whose paragraphs have no line break within Chinese text: it would show as a blank."""
+    """Markdown without line breaks within Chinese text, which would show as blanks."""
     return _BREAK.sub(lambda match: match.group(1) or "", text)
 
 
