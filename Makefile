@@ -15,13 +15,14 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch test-jittor test-newest test-all lint bench clean
+.PHONY: help demo test test-torch test-jittor test-newest test-all lint docs bench clean
 
 # The extras of each environment. A new list of dependencies or a new kernel source installs anew.
 EXTRAS_.venv := demo,dev
 EXTRAS_.venv-torch := torch,dev
 EXTRAS_.venv-jittor := jittor,dev
 EXTRAS_.venv-newest := torch,dev
+EXTRAS_.venv-docs := docs
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard backends/kernels/csrc/*)
 
 RUN := .venv/bin/python
@@ -57,13 +58,16 @@ lint: .venv/.installed build/typed ## Checks style (ruff) and types (mypy).
 	$(RUN) -m ruff format --check .
 	MYPYPATH=build/typed $(RUN) -m mypy -p unidet
 
+docs: .venv-docs/.installed ## Builds the documentation site (build/site); warnings are errors.
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+
 bench: .venv/.installed ## Measures side by side and writes benchmarks/RESULTS.md (leave the machine alone).
 	@# What DETR is measured against; nothing else needs it.
 	$(RUN) -m pip install --quiet $(PIP_FLAGS) -c constraints.txt 'transformers>=5'
 	$(RUN) benchmarks/results.py
 
 clean: ## Removes environments, builds and caches (not runs/).
-	rm -rf .venv .venv-torch .venv-jittor .venv-newest build dist *.egg-info backends/kernels/_kernels*
+	rm -rf .venv .venv-torch .venv-jittor .venv-newest .venv-docs build dist docs/reference *.egg-info backends/kernels/_kernels*
 	rm -rf .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,0 +1,107 @@
+"""Hooks of mkdocs: the API reference with one entry for each public name, and Chinese lines.
+
+Before each build the pages ``docs/reference/*.md`` are written from the ``__all__`` of each public
+module, so no name can be forgotten. Git ignores them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The package laid out as installed; griffe does not follow the mapping in setup.py.
+LAYOUT = ROOT / "build" / "reference"
+FOLDER = ROOT / "docs" / "reference"
+
+#: A line break between two Chinese characters or full-width signs; blocks of code stand before it.
+_BREAK = re.compile(
+    r"(^```.*?^```)|(?<=[\u3000-\u9fff\uff00-\uffef])\n[ ]*(?=[\u3000-\u9fff\uff00-\uffef])",
+    re.M | re.S,
+)
+
+#: The public modules, and the first sentence of their pages.
+MODULES = {
+    "unidet": "What most programs need. Importing `unidet` loads neither framework.",
+    "unidet.backends.ops": (
+        "Operations on tensors of either framework. The type of the first tensor decides which "
+        "framework computes; functions that make new tensors take `like=` or `backend=`. `Tensor` "
+        "stands for `torch.Tensor`, `jittor.Var` and `numpy.ndarray`."
+    ),
+    "unidet.backends.nn": (
+        "Modules and layers, written once. An instance is a `torch.nn.Module` or a `jittor.Module`."
+    ),
+}
+
+
+def lay_out() -> Path:
+    """Lays the top-level folders out as the package ``unidet``, and returns its parent.
+
+    Folders are links. Files are copies, since griffe goes where a linked ``__init__.py`` points.
+    """
+    package = LAYOUT / "unidet"
+    shutil.rmtree(LAYOUT, ignore_errors=True)
+    package.mkdir(parents=True)
+    sources = list((ROOT / "unidet").iterdir())
+    sources += [ROOT / name for name in ("backends", "weights_convert", "configs")]
+    for source in sources:
+        target = package / source.name
+        if source.is_dir():
+            target.symlink_to(os.path.relpath(source, package))
+        else:
+            shutil.copyfile(source, target)
+    return LAYOUT
+
+
+def public_names(module: str) -> list[str]:
+    """The names in ``__all__`` of a module, in its order."""
+    try:
+        return list(importlib.import_module(module).__all__)
+    except ModuleNotFoundError:
+        sys.path.insert(0, str(lay_out()))
+        return list(importlib.import_module(module).__all__)
+
+
+def page_name(module: str) -> str:
+    """File name of the page of a module, such as ``ops.md``."""
+    return module.rsplit(".", 1)[-1] + ".md"
+
+
+def page_text(module: str) -> str:
+    """The page of a module: its heading and one entry for each public name."""
+    lines = [f"# {module}", "", MODULES[module], ""]
+    for name in public_names(module):
+        lines += [f"::: {module}.{name}", ""]
+    return "\n".join(lines)
+
+
+def write_reference() -> None:
+    """Writes the pages that are new or have changed."""
+    FOLDER.mkdir(exist_ok=True)
+    for module in MODULES:
+        path = FOLDER / page_name(module)
+        text = page_text(module)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def on_config(config: Any) -> Any:
+    """Before each build."""
+    lay_out()
+    write_reference()
+    return config
+
+
+def joined_lines(text: str) -> str:
+    """Markdown without line breaks within Chinese text, which would show as blanks."""
+    return _BREAK.sub(lambda match: match.group(1) or "", text)
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Before each page is rendered."""
+    return joined_lines(markdown) if page.file.src_uri.endswith(".zh.md") else markdown
