@@ -53,10 +53,10 @@ test-all: .venv/.installed .venv-torch/.installed .venv-jittor/.installed ## Run
 	@echo '== Jittor alone'
 	.venv-jittor/bin/python -m pytest $(PYTEST_FLAGS)
 
-lint: .venv/.installed build/typed ## Checks style (ruff) and types (mypy).
+lint: .venv/.installed ## Checks style (ruff) and types (mypy).
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	MYPYPATH=build/typed $(RUN) -m mypy -p unidet
+	$(RUN) -m mypy -p unidet
 
 docs: .venv-docs/.installed ## Builds the documentation site (build/site); warnings are errors.
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
@@ -70,12 +70,6 @@ clean: ## Removes environments, builds and caches (not runs/).
 	rm -rf .venv .venv-torch .venv-jittor .venv-newest .venv-docs build dist docs/reference *.egg-info backends/kernels/_kernels*
 	rm -rf .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# mypy does not follow the mapping of folders to packages; links lay the package out as installed.
-.PHONY: build/typed
-build/typed:
-	@rm -rf $@ && mkdir -p $@/unidet
-	@ln -s $(CURDIR)/unidet/* $(CURDIR)/backends $(CURDIR)/weights_convert $(CURDIR)/configs $@/unidet/
 
 .venv%/.installed: $(INSTALLED_FROM)
 	$(call install,$(@D))

@@ -1,4 +1,8 @@
-"""What pyproject.toml cannot say: the mapped folders' sub-packages and the kernel library."""
+"""What pyproject.toml cannot say: the kernel library.
+
+``unidet/backends``, ``unidet/weights_convert`` and ``unidet/configs`` are links to the folders of
+the root, so that editors and type checkers find them where Python does.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,6 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
-
-#: Import name of each top-level folder.
-FOLDERS = {
-    "unidet": "unidet",
-    "unidet.backends": "backends",
-    "unidet.weights_convert": "weights_convert",
-    "unidet.configs": "configs",
-}
 
 #: Contraction to FMA is off, so that results equal those of separate multiplications and additions.
 FLAGS = [
@@ -42,20 +38,13 @@ class BuildKernels(build_ext):
             super().build_extension(ext)
 
 
-def packages() -> list[str]:
-    """The mapped folders and everything below them."""
-    found = []
-    for name, folder in FOLDERS.items():
-        found += [name, *(f"{name}.{child}" for child in find_packages(folder))]
-    return found
-
-
 sources = sorted(str(path) for path in Path("backends/kernels/csrc").glob("*.cpp"))
 headers = sorted(str(path) for path in Path("backends/kernels/csrc").glob("*.h"))
 
 setup(
-    packages=packages(),
-    package_dir=FOLDERS,
+    packages=find_packages(include=["unidet", "unidet.*"]),
+    # A path file in place of an import hook, which type checkers do not follow.
+    package_dir={"": "."},
     ext_modules=[
         Extension(
             "unidet.backends.kernels._kernels",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -261,11 +261,21 @@ class Detector:
         )
         write_checkpoint(path, content, overwrite=overwrite)
 
+    @overload
+    def __call__(
+        self, image: np.ndarray | str | Path, score_threshold: float = 0.3
+    ) -> Detections: ...
+    @overload
+    def __call__(
+        self,
+        image: list[np.ndarray] | list[str] | list[Path] | list[np.ndarray | str | Path],
+        score_threshold: float = 0.3,
+    ) -> list[Detections]: ...
     def __call__(
         self,
         image: np.ndarray | str | Path | Sequence[np.ndarray | str | Path],
         score_threshold: float = 0.3,
-    ) -> Any:
+    ) -> Detections | list[Detections]:
         """Detects objects.
 
         Args:

@@ -82,31 +82,33 @@ class ModuleMeta(type):
         super().__init__(name, bases, namespace)
         cls._natives = {}
 
-    def __call__(cls, *args: Any, backend: str | None = None, **kwargs: Any) -> Any:
-        owner = cls._backend
-        if owner is not None and backend not in (None, owner):
-            raise ValueError(
-                f"Invalid value for `backend`. Expected {owner!r}, the framework of this class. "
-                f"Received {backend!r}."
-            )
-        args, kwargs = cls.constructor_arguments(args, kwargs)
-        check_layer(cls.__name__, args, kwargs)
-        name = owner or registry.resolve(backend)
-        kind = native_class(cls, name)
-        enclosing = _fresh.get()
-        fresh = [] if enclosing is None else enclosing
-        token = _fresh.set(fresh)
-        try:
-            with registry.use(name):
-                module = type.__call__(kind, *args, **kwargs)
-        finally:
-            _fresh.reset(token)
-        fresh.append(module)
-        seed = _seed.get()
-        if enclosing is None and seed is not None and name in registry.FRAMEWORKS:
-            # Modules made earlier and passed in keep the values they have.
-            _initialize(module, seed, {id(part) for part in fresh})
-        return module
+    if not TYPE_CHECKING:  # checkers read the signature of ``__init__`` instead
+
+        def __call__(cls, *args: Any, backend: str | None = None, **kwargs: Any) -> Any:
+            owner = cls._backend
+            if owner is not None and backend not in (None, owner):
+                raise ValueError(
+                    f"Invalid value for `backend`. Expected {owner!r}, the framework of this "
+                    f"class. Received {backend!r}."
+                )
+            args, kwargs = cls.constructor_arguments(args, kwargs)
+            check_layer(cls.__name__, args, kwargs)
+            name = owner or registry.resolve(backend)
+            kind = native_class(cls, name)
+            enclosing = _fresh.get()
+            fresh = [] if enclosing is None else enclosing
+            token = _fresh.set(fresh)
+            try:
+                with registry.use(name):
+                    module = type.__call__(kind, *args, **kwargs)
+            finally:
+                _fresh.reset(token)
+            fresh.append(module)
+            seed = _seed.get()
+            if enclosing is None and seed is not None and name in registry.FRAMEWORKS:
+                # Modules made earlier and passed in keep the values they have.
+                _initialize(module, seed, {id(part) for part in fresh})
+            return module
 
 
 def native_class(cls: ModuleMeta, backend: str) -> type:

@@ -37,6 +37,17 @@ KINDS = (VISIBLE, TRAINING, SETTING, CONVENTION)
 
 _KEY = "argument"
 
+Parameters = typing.ParamSpec("Parameters")
+Config = typing.TypeVar("Config")
+
+if typing.TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**options: Any) -> Any:
+        """Python 3.10 has none; only type checkers need it."""
+        return lambda decorator: decorator
+
 
 @dataclass(frozen=True)
 class About:
@@ -118,6 +129,22 @@ def argument(
     return field(default=default, metadata=metadata)
 
 
+def built_from(
+    config: Callable[Parameters, Config],
+) -> Callable[[Callable[[Any, Config], None]], Callable[typing.Concatenate[Any, Parameters], None]]:
+    """Tells editors and type checkers that a model class takes the arguments of its config.
+
+    It decorates ``__init__`` and changes nothing: making a model already turns the arguments into
+    a config (:meth:`unidet.models.base.Model.constructor_arguments`).
+    """
+
+    def unchanged(init: Any) -> Any:
+        return init
+
+    return unchanged
+
+
+@dataclass_transform(field_specifiers=(argument,))
 def changed(
     base: type[Arguments], /, **defaults: Any
 ) -> Callable[[type[Arguments]], type[Arguments]]:
@@ -146,6 +173,10 @@ def changed(
 @dataclass(frozen=True)
 class Arguments:
     """Base of the configs of models: a frozen dataclass that checks itself."""
+
+    if typing.TYPE_CHECKING:
+        # What a model class takes beside the arguments of its config; see ``built_from``.
+        backend: str | None = None
 
     #: Inherited arguments that have one value only in this config; users cannot give them.
     fixed: typing.ClassVar[tuple[str, ...]] = ()

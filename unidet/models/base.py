@@ -96,6 +96,17 @@ class Model(nn.Module):
         return {"name": self.model_name, "arguments": arguments}
 
     @classmethod
+    def from_config(cls, config: Arguments, *, backend: str | None = None) -> Any:
+        """A model of a config; ``RetinaNet.from_config(c)`` is ``RetinaNet(c)``.
+
+        Args:
+            config: of the type :attr:`config_class`.
+            backend: ``"torch"`` or ``"jittor"``; see :func:`unidet.backends.resolve`.
+        """
+        make: Any = cls
+        return make(config, backend=backend)
+
+    @classmethod
     def accepted(cls) -> tuple[str, ...]:
         """Names of the arguments that ``create_model`` takes."""
         left_out = (*cls.named_arguments, *cls.config_class.fixed)

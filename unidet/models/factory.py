@@ -11,7 +11,7 @@ from unidet.errors import UserError, suggestion
 from unidet.files.shown import cut, shown
 from unidet.models import classifier, clip, detr, faster_rcnn, retinanet, unidetector
 from unidet.models.arguments import check_types
-from unidet.models.base import Model, ModelSpec, merged
+from unidet.models.base import DetectionModel, Model, ModelSpec, merged
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def create_from(
 
 def create_model(
     name: str, *, backend: str | None = None, seed: int | None = 0, **arguments: Any
-) -> Any:
+) -> DetectionModel:
     """Makes a model with fresh weights.
 
     Args:
@@ -117,7 +117,8 @@ def create_model(
             their own.
 
     Returns:
-        A ``torch.nn.Module`` or a ``jittor.Module``, in evaluation mode.
+        A ``torch.nn.Module`` or a ``jittor.Module``, in evaluation mode. Names of CLIP and of
+        classifiers give a :class:`unidet.models.Model`, which finds no boxes.
 
     Raises:
         UserError: an unknown name or argument.
@@ -129,4 +130,5 @@ def create_model(
         model = constructor(constructor.config_class(**chosen), backend=backend)
     model.model_name = name
     model.eval()
-    return model
+    made: DetectionModel = model
+    return made

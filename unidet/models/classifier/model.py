@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unidet.backends import nn, ops
-from unidet.models.arguments import TRAINING, VISIBLE, Arguments, argument
+from unidet.models.arguments import TRAINING, VISIBLE, Arguments, argument, built_from
 from unidet.models.base import Model
 from unidet.models.layers.resnet import BLOCKS, ResNet
 
@@ -47,6 +47,7 @@ class ResNetClassifier(ResNet, Model):
     config_class = ClassifierConfig
     named_arguments = ("depth",)
 
+    @built_from(ClassifierConfig)
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__(
             config.depth,

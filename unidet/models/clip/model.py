@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn, ops, random
+from unidet.models.arguments import built_from
 from unidet.models.base import Model
 from unidet.models.clip.config import CLIPConfig
 from unidet.models.clip.resnet import AttentionPool, CLIPResNet
@@ -53,6 +54,7 @@ class CLIP(CLIPText, Model):
     config_class = CLIPConfig
     settings: CLIPConfig
 
+    @built_from(CLIPConfig)
     def __init__(self, config: CLIPConfig) -> None:
         c = config
         super().__init__(

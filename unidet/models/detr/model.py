@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unidet.backends import nn, ops
+from unidet.models.arguments import built_from
 from unidet.models.base import DetectionModel, require_one_each
 from unidet.models.boxes.geometry import from_centres
 from unidet.models.boxes.scores import softmax
@@ -48,6 +49,7 @@ class DETR(DetectionModel):
     takes_image_sizes = True
     settings: DETRConfig
 
+    @built_from(DETRConfig)
     def __init__(self, config: DETRConfig) -> None:
         super().__init__(config)
         c = config

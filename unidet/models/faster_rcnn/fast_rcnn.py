@@ -10,7 +10,7 @@ import numpy as np
 
 from unidet.backends import ops
 from unidet.backends.nn import initial
-from unidet.models.arguments import Arguments
+from unidet.models.arguments import Arguments, built_from
 from unidet.models.base import DetectionModel, require_one_each
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import Matcher
@@ -52,6 +52,7 @@ class FastRCNN(DetectionModel):
     needs_proposals = True
     settings: Any
 
+    @built_from(FasterRCNNConfig)
     def __init__(self, config: FasterRCNNConfig) -> None:
         super().__init__(config)
         c = config

@@ -9,6 +9,7 @@ import numpy as np
 
 from unidet.backends import ops
 from unidet.backends.nn import initial
+from unidet.models.arguments import built_from
 from unidet.models.boxes.anchors import AnchorGenerator
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.matcher import Matcher
@@ -37,6 +38,7 @@ class FasterRCNN(FastRCNN):
     needs_proposals = False
     makes_proposals = True
 
+    @built_from(FasterRCNNConfig)
     def __init__(self, config: FasterRCNNConfig) -> None:
         super().__init__(config)
         c = config

@@ -12,6 +12,7 @@ from unidet.backends import nn, ops
 from unidet.backends.nn import initial
 from unidet.backends.parallel import batch_split
 from unidet.losses import sigmoid_focal_loss
+from unidet.models.arguments import built_from
 from unidet.models.base import DetectionModel, require_one_each
 from unidet.models.boxes.anchors import AnchorGenerator
 from unidet.models.boxes.coder import BoxCoder
@@ -44,6 +45,7 @@ class RetinaNet(DetectionModel):
     named_arguments = ("depth",)
     settings: RetinaNetConfig
 
+    @built_from(RetinaNetConfig)
     def __init__(self, config: RetinaNetConfig) -> None:
         super().__init__(config)
         c = config

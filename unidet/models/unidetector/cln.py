@@ -11,6 +11,7 @@ import numpy as np
 from unidet.backends import ops
 from unidet.backends.nn import initial
 from unidet.losses import iou_loss
+from unidet.models.arguments import built_from
 from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
 from unidet.models.boxes.scores import sigmoid, softmax
@@ -43,6 +44,7 @@ class CLN(FasterRCNN):
     config_class = CLNConfig
     settings: CLNConfig
 
+    @built_from(CLNConfig)
     def __init__(self, config: CLNConfig) -> None:
         super().__init__(config)
         c = config
