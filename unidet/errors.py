@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from unidet.backends.names import suggestion
-from unidet.files.shown import cut
+from unidet.backends.names import cut, suggestion
 
 __all__ = ["RunFailedError", "UserError", "suggestion"]
 

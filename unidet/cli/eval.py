@@ -96,6 +96,10 @@ def add_parser(subparsers: Any) -> None:
         help="given boxes (.json, .npz, .pkl), for models that classify them",
     )
     parser.add_argument("--check-results", metavar="F", help="check this file in place of a model")
+    _add_vocabulary(parser)
+
+
+def _add_vocabulary(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("open vocabulary, for detectors that classify by text")
     group.add_argument(
         "--embeddings",

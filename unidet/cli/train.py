@@ -23,6 +23,7 @@ examples:
   unidet train --work-dir runs/lr5e-4 --resume             go on after a kill or a crash
   unidet train --work-dir runs/lr5e-4 --resume --backend jittor   go on, on the other framework
   unidet train --keys                       every key of a config, with default and meaning
+  unidet train --keys detr_r50              the arguments of a model
 
 A run folder holds config.yaml, log.txt, metrics.jsonl, TensorBoard events, last.safetensors,
 best.safetensors, evaluation.json, loss_curve.png and state/, from which --resume goes on.
@@ -75,17 +76,28 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--keys",
-        action="store_true",
-        help="print every key of a config, its meaning and [default], and leave",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="print every key of a config, its meaning and [default], and leave; with the name of "
+        "a model, such as retinanet_r18_fpn, its arguments",
     )
+
+
+def _arguments_of(name: str) -> str:
+    from unidet.models import model_spec
+    from unidet.models.arguments import reference
+
+    spec = model_spec(name)
+    return reference(spec.constructor.config_class, spec.defaults, spec.accepts)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from unidet.config import dump_config, reference
 
-    if args.keys:
-        print(reference())
+    if args.keys is not None:
+        print(_arguments_of(args.keys) if args.keys else reference())
         return 0
     if args.resume is True and args.overwrite:
         from unidet.errors import UserError

@@ -118,9 +118,10 @@ def set_classes(args: argparse.Namespace, detector: Detector) -> None:
     if not args.classes:
         return
     from unidet.errors import UserError
+    from unidet.models import ReadsText
     from unidet.text.cache import CLIP_VARIABLE, find_clip
 
-    if not hasattr(detector.model, "using_vocabulary"):
+    if not isinstance(detector.model, ReadsText):
         raise UserError(
             "Invalid option --classes. Expected a detector that classifies by text, such as "
             f"unidetector_e2e_r50_c4. Received {args.checkpoint}, a "

@@ -6,6 +6,10 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from unidet.backends.names import cut
+
+__all__ = ["cut", "printable", "shown"]
+
 #: Characters of the longest text that :func:`shown` returns.
 LONGEST = 120
 _ITEMS, _DEPTH, _BITS = 4, 3, 256
@@ -23,14 +27,6 @@ def shown(value: Any, limit: int = LONGEST) -> str:
     """
     text = _show(value, limit, _DEPTH)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def cut(text: str, limit: int) -> str:
-    """``text``, its middle left out where it is longer than ``limit``."""
-    if len(text) <= limit:
-        return text
-    half = (limit - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"
 
 
 def printable(text: str) -> str:

@@ -290,6 +290,25 @@ def require(good: bool, name: str, expected: str, received: Any) -> None:
         raise ValueError(f"Invalid value for `{name}`. Expected {expected}. Received {received}.")
 
 
+def reference(config: type[Arguments], values: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Arguments of a model with their values and meanings, one a line.
+
+    Args:
+        config: type of the model's config.
+        values: what a name of the model stands for.
+        names: which arguments, in this order.
+    """
+    width = max(len(name) for name in names)
+    lines = []
+    for name in names:
+        about = config.about()[name]
+        limits = f" ({', '.join(map(str, about.choices))})" if about.choices else ""
+        if about.limits:
+            limits = f" ({about.limits})"
+        lines.append(f"{name:<{width}}  {about.meaning}{limits} [{shown(plain(values[name]))}]")
+    return "\n".join(lines)
+
+
 _WORDS = {
     int: "an integer",
     float: "a number",

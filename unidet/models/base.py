@@ -168,8 +168,8 @@ class DetectionModel(Model):
     def config(self) -> dict[str, Any]:
         """``{"name", "arguments"}``, from which ``create_model`` makes the model again."""
         described = super().config
-        described["arguments"]["preprocess"] = self.preprocess.to_dict()
-        return described
+        arguments = {**described["arguments"], "preprocess": self.preprocess.to_dict()}
+        return {**described, "arguments": arguments}
 
     def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
         """Loss terms with their weights, to be added up.

@@ -82,7 +82,8 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     """
     chosen = _chosen(name, arguments)
     if "num_classes" not in arguments and "class_names" in arguments:
-        del chosen["class_names"]  # the data decide both
+        # The data decide both.
+        chosen = {key: value for key, value in chosen.items() if key != "class_names"}
     model_spec(name).constructor.config_class(**chosen)
 
 
