@@ -72,7 +72,7 @@ def test_a_file_that_differs_is_not_written(
     from unidet.export import boxes
 
     monkeypatch.setattr(
-        "unidet.export.two_stage.decode", lambda c, d, a: boxes.decode(c, d * 1.5, a)
+        "unidet.models.faster_rcnn.export.decode", lambda c, d, a: boxes.decode(c, d * 1.5, a)
     )
     out = tmp_path / "m.onnx"
     words = ["export", str(place / "whole.safetensors"), "--out", str(out)]

@@ -61,7 +61,7 @@ def test_a_picture_without_proposals_of_its_own() -> None:
 
 
 def test_many_proposals_go_through_the_head_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unidet.export.two_stage.CHUNK", 16 * 49 * 7)
+    monkeypatch.setattr("unidet.models.faster_rcnn.export.CHUNK", 16 * 49 * 7)
     found = beside(model_of("fast rcnn"))
     assert all(match.ok for match in found), found
 

@@ -16,16 +16,16 @@ from unidet.backends import kernels
 from unidet.backends.kernels.shared_soft_nms import shared_soft_nms
 from unidet.export import boxes as parts
 from unidet.export.graph import Graph, Value
-from unidet.export.one_stage import positions
 from unidet.export.parts import Inputs
 from unidet.export.soft_nms import soft_suppress
-from unidet.export.two_stage import level_bounds
 from unidet.models.boxes.anchors import AnchorGenerator, octave_sizes
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.geometry import clip_boxes
 from unidet.models.boxes.scores import sigmoid
 from unidet.models.boxes.tblr_coder import TBLRCoder
+from unidet.models.detr.export import positions
 from unidet.models.detr.positions import positions_of
+from unidet.models.faster_rcnn.export import level_bounds
 from unidet.models.faster_rcnn.roi_levels import RULES, roi_levels
 
 

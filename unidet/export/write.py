@@ -13,16 +13,11 @@ import unidet
 from unidet.backends import BackendNotAvailableError, available, nn
 from unidet.errors import UserError
 from unidet.export.graph import Graph, Value
-from unidet.export.one_stage import detr, retinanet
 from unidet.export.packages import onnx_package
 from unidet.export.parts import Inputs, Parts
-from unidet.export.two_stage import two_stage
 from unidet.files.atomic import atomic_path, check_target
 from unidet.models import create_from
-from unidet.models.base import Model, ReadsText
-from unidet.models.detr.model import DETR
-from unidet.models.faster_rcnn.fast_rcnn import FastRCNN
-from unidet.models.retinanet.model import RetinaNet
+from unidet.models.base import DetectionModel, Model, ReadsText
 
 #: Versions of the operators that a file may ask for.
 OPSETS = range(16, 21)
@@ -31,9 +26,6 @@ DEFAULT_OPSET = 17
 FORMAT_VERSION = 1
 #: Largest file that the format allows, in bytes.
 LARGEST = 2**31 - 1
-
-#: What makes the graph of each kind of model; the first that fits.
-_FAMILIES = ((RetinaNet, retinanet), (DETR, detr), (FastRCNN, two_stage))
 
 
 def export_onnx(
@@ -93,8 +85,7 @@ def onnx_bytes(
         raise ValueError(
             f"Invalid value for `opset`. Expected {OPSETS[0]} to {OPSETS[-1]}. Received {opset!r}."
         )
-    make = next((make for kind, make in _FAMILIES if isinstance(model, kind)), None)
-    if make is None:
+    if not (isinstance(model, DetectionModel) and model.exports_onnx):
         name = model.config["name"] if isinstance(model, Model) else type(model).__name__
         raise UserError(
             "Invalid value for `model`. Expected a RetinaNet, DETR, Faster R-CNN, Fast R-CNN or "
@@ -106,7 +97,7 @@ def onnx_bytes(
     names = tuple(class_names or model.class_names or ())
     graph = Graph(opset)
     inputs, described = _inputs(graph, model)
-    found = make(model, graph, Parts(_on_torch(model), opset), inputs)
+    found = model.onnx_graph(graph, Parts(_on_torch(model), opset), inputs)
     proto = _assembled(graph, described, found)
     onnx.helper.set_model_props(
         proto,

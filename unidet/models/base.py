@@ -157,6 +157,8 @@ class DetectionModel(Model):
 
     #: Whether :meth:`propose` makes proposals.
     makes_proposals: ClassVar[bool] = False
+    #: Whether :meth:`onnx_graph` builds a graph.
+    exports_onnx: ClassVar[bool] = False
 
     preprocess: Preprocess
 
@@ -238,6 +240,19 @@ class DetectionModel(Model):
             train: keep as many as in training.
         """
         raise TypeError(f"{type(self).__name__} makes no proposals.")
+
+    def onnx_graph(self, graph: Any, parts: Any, inputs: Any) -> tuple[Any, Any, Any]:
+        """The model as an ONNX graph, from a photo to detections.
+
+        Args:
+            graph: :class:`unidet.export.graph.Graph` that the operators are added to.
+            parts: :class:`unidet.export.parts.Parts`, which turns parts of the network into nodes.
+            inputs: :class:`unidet.export.parts.Inputs` of the graph.
+
+        Returns:
+            Boxes ``(n, 4)`` in pixels of the original, scores and labels by falling score.
+        """
+        raise TypeError(f"{type(self).__name__} has no ONNX graph.")
 
     def label_range(self, dataset: int = 0) -> tuple[int, int]:
         """Lowest label that the model learns and one past the highest.

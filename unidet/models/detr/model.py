@@ -47,6 +47,7 @@ class DETR(DetectionModel):
     config_class = DETRConfig
     named_arguments = ("depth", "dilation")
     takes_image_sizes = True
+    exports_onnx = True
     settings: DETRConfig
 
     @built_from(DETRConfig)
@@ -175,6 +176,12 @@ class DETR(DetectionModel):
                 )
             )
         return found
+
+    def onnx_graph(self, graph: Any, parts: Any, inputs: Any) -> tuple[Any, Any, Any]:
+        """See :meth:`unidet.models.DetectionModel.onnx_graph`."""
+        from unidet.models.detr.export import detr_graph
+
+        return detr_graph(self, graph, parts, inputs)
 
 
 def _checked(

@@ -50,6 +50,9 @@ class FastRCNN(DetectionModel):
     named_arguments = ("depth", "style")
     takes_image_sizes = takes_proposals = True
     needs_proposals = True
+    exports_onnx = True
+    #: Given proposals that are used in inference, the best first; None: all.
+    proposal_limit: int | None = None
     settings: Any
 
     @built_from(FasterRCNNConfig)
@@ -385,3 +388,13 @@ class FastRCNN(DetectionModel):
     def scores(self, outputs: dict[str, Any]) -> np.ndarray:
         """Scores ``(R, rows)`` float32 of the proposals of all images."""
         return softmax(ops.to_numpy(outputs["cls_logits"]))
+
+    def onnx_graph(self, graph: Any, parts: Any, inputs: Any) -> tuple[Any, Any, Any]:
+        """See :meth:`unidet.models.DetectionModel.onnx_graph`."""
+        from unidet.models.faster_rcnn.export import two_stage_graph
+
+        return two_stage_graph(self, graph, parts, inputs)
+
+    def onnx_scores(self, graph: Any, outputs: Sequence[Any], quality: Any) -> Any:
+        """:meth:`scores` in an ONNX graph, of the head's outputs and the proposals' scores."""
+        return graph.op("Softmax", outputs[0], axis=1)

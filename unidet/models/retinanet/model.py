@@ -43,6 +43,7 @@ class RetinaNet(DetectionModel):
 
     config_class = RetinaNetConfig
     named_arguments = ("depth",)
+    exports_onnx = True
     settings: RetinaNetConfig
 
     @built_from(RetinaNetConfig)
@@ -237,3 +238,9 @@ class RetinaNet(DetectionModel):
             )
             for i, answer in enumerate(answers)
         ]
+
+    def onnx_graph(self, graph: Any, parts: Any, inputs: Any) -> tuple[Any, Any, Any]:
+        """See :meth:`unidet.models.DetectionModel.onnx_graph`."""
+        from unidet.models.retinanet.export import retinanet_graph
+
+        return retinanet_graph(self, graph, parts, inputs)

@@ -163,6 +163,12 @@ class CLN(FasterRCNN):
         scores = known**alpha * framed ** (1 - alpha)
         return np.stack([scores, np.zeros_like(scores)], axis=1).astype(np.float32)
 
+    def onnx_scores(self, graph: Any, outputs: Sequence[Any], quality: Any) -> Any:
+        """:meth:`scores` in an ONNX graph."""
+        from unidet.models.unidetector.export import cln_scores
+
+        return cln_scores(self, graph, outputs, quality)
+
 
 def _quality_loss(logits: Any, goal: QualityTargets) -> Any:
     chosen = ops.sigmoid(ops.take(ops.reshape(logits, (-1,)), goal.index, axis=0))

@@ -72,6 +72,11 @@ class OpenVocabulary(ReadsText, _Base):
         return {}
 
     @property
+    def proposal_limit(self) -> int | None:
+        """Given proposals that are used in inference, the best first; None: all."""
+        return self.settings.max_proposals_test
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Classes of each vocabulary."""
         return self.settings.vocabulary_sizes or (self.settings.num_classes,)
@@ -350,3 +355,9 @@ class OpenVocabulary(ReadsText, _Base):
             gamma=c.gamma,
             class_prior=None if c.class_prior is None else np.asarray(c.class_prior),
         )
+
+    def onnx_scores(self, graph: Any, outputs: Sequence[Any], quality: Any) -> Any:
+        """:meth:`scores` in an ONNX graph."""
+        from unidet.models.unidetector.export import text_scores
+
+        return text_scores(self, graph, outputs, quality)

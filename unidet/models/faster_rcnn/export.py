@@ -27,12 +27,9 @@ from unidet.export.parts import Found, Given, Inputs, Parts, image_of
 from unidet.export.soft_nms import soft_suppress
 from unidet.models.faster_rcnn.fast_rcnn import CHUNK, STRIDES
 from unidet.models.faster_rcnn.roi_levels import roi_levels
-from unidet.models.unidetector.calibration import prior_weights
-from unidet.models.unidetector.cln import CLN
-from unidet.models.unidetector.open_vocabulary import OpenVocabulary
 
 
-def two_stage(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
+def two_stage_graph(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
     """Boxes ``(n, 4)`` in pixels of the original, scores and labels by falling score."""
     c = model.settings
     if inputs.proposals is not None:
@@ -42,14 +39,14 @@ def two_stage(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
         # read by the body of a loop alone.
         maps = [level.maximum(LOWEST) for level in maps]
         proposals, quality = inputs.proposals, inputs.proposal_scores
-        limit = getattr(c, "max_proposals_test", None)
+        limit = model.proposal_limit
         if limit is not None:
             proposals = proposals.part(0, limit)
             quality = None if quality is None else quality.part(0, limit)
     else:
         proposals, quality, maps = _propose(model, graph, parts, inputs)
     answers = _classify(model, graph, parts, maps[: len(STRIDES[c.style])], proposals)
-    scores = _scores(model, graph, answers, quality)
+    scores = model.onnx_scores(graph, answers, quality)
     return _detections(model, graph, inputs, proposals, scores, answers[1])
 
 
@@ -204,27 +201,6 @@ def level_bounds(rule: str, count: int) -> list[np.float32]:
             low, high = (low, middle) if above else (middle, high)
         bounds.append(np.int32(high).view(np.float32))
     return bounds
-
-
-def _scores(model: Any, graph: Graph, answers: Sequence[Value], quality: Value | None) -> Value:
-    """``(R, rows)``, as the model's own ``scores``."""
-    c = model.settings
-    logits = answers[0]
-    if isinstance(model, CLN):
-        known = graph.op("Softmax", logits, axis=1).part(0, 1, axis=1)
-        framed = sigmoid(answers[2])
-        if quality is not None:
-            framed = framed * quality.reshape(-1, 1)
-        return known**c.alpha * framed ** (1 - c.alpha)
-    if not isinstance(model, OpenVocabulary):
-        return graph.op("Softmax", logits, axis=1)
-    scores = sigmoid(logits)
-    if c.gamma is not None and c.class_prior is not None:
-        weights = np.append(prior_weights(np.asarray(c.class_prior), c.gamma), np.float32(1))
-        scores = scores * weights
-    if c.beta is not None and quality is not None:
-        scores = scores**c.beta * quality.maximum(0.0).reshape(-1, 1) ** (1 - c.beta)
-    return scores
 
 
 def _detections(
