@@ -136,9 +136,11 @@ def test_stage_by_default(
     names: tuple[str, ...] | None, count: int | None, first_stage: bool, stage: str
 ) -> None:
     arguments = {} if count is None else {"num_classes": count}
-    model = SimpleNamespace(class_names=names, config={"name": "x", "arguments": arguments})
-    if first_stage:
-        model.propose = None
+    model: Any = SimpleNamespace(
+        class_names=names,
+        config={"name": "x", "arguments": arguments},
+        makes_proposals=first_stage,
+    )
     assert choose_stage(model) == stage
     assert choose_stage(model, "detections") == "detections"
 

@@ -208,7 +208,7 @@ def test_two_processes_that_save_lose_nothing(
 ) -> None:
     """Even without the lock: at a random moment of one save the other one saves whole."""
     with use(backend):
-        model = toy.Toy(2)
+        model = toy.Toy(num_classes=2)
     arrays = {"w": np.ones(3, np.float32)}
     folder, draw = RunFolder(run), random.Random(seed)
     steps = [10, 11]

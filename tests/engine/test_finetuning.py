@@ -235,7 +235,7 @@ def test_measures_are_means_over_the_images(
 
 def test_a_measure_that_some_batches_lack_is_the_mean_of_the_others(data: Path) -> None:
     pytest.importorskip("torch")
-    model = Watching(3, backend="torch")
+    model = Watching(num_classes=3, backend="torch")
 
     def batch(*labels: Sequence[int]) -> Batch:
         targets = [

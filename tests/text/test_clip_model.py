@@ -11,6 +11,7 @@ from tests.text.tiny import ARGUMENTS, SIZE, tiny_clip
 from unidet.backends import nn, ops
 from unidet.errors import UserError
 from unidet.models import MODELS, create_model
+from unidet.models.arguments import plain
 from unidet.models.clip.text import TextLayout
 
 START, END, CONTEXT = SIZE - 2, SIZE - 1, 77
@@ -136,7 +137,7 @@ def test_names_stand_for_openais_sizes(backend: str) -> None:
     small = {key: value for key, value in ARGUMENTS.items() if key != "embed_dim"}
     config = create_model("clip_rn101", backend=backend, seed=None, **small).config
     assert config["name"] == "clip_rn101" and config["arguments"]["embed_dim"] == 512
-    assert small.items() <= config["arguments"].items()
+    assert {key: config["arguments"][key] for key in small} == plain(small)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from unidet.structures import Batch
 STAGES = ("detections", "rpn")
 
 
-def choose_stage(model: Any, stage: str | None = None) -> str:
+def choose_stage(model: DetectionModel, stage: str | None = None) -> str:
     """The stage whose boxes are proposals.
 
     Args:
@@ -28,7 +28,7 @@ def choose_stage(model: Any, stage: str | None = None) -> str:
     Raises:
         UserError: the model has no such stage.
     """
-    makes = isinstance(model, DetectionModel) and model.makes_proposals
+    makes = model.makes_proposals
     names = model.class_names
     count = len(names) if names else model.config["arguments"].get("num_classes")
     if stage == "rpn" and not makes:

@@ -79,6 +79,11 @@ class Model(nn.Module):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A config that is made from keyword arguments, or the one that is given."""
         if args:
+            if not isinstance(args[0], Arguments) and args[0] is not None:
+                raise TypeError(
+                    f"Invalid argument of {cls.__name__}. Expected a {cls.config_class.__name__}, "
+                    f"or its arguments by name. Received {args[0]!r}."
+                )
             return args, options
         return (cls.config_class(**options),), {}
 
