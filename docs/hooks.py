@@ -7,16 +7,12 @@ module, so no name can be forgotten. Git ignores them.
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The package laid out as installed; griffe does not follow the mapping in setup.py.
-LAYOUT = ROOT / "build" / "reference"
 FOLDER = ROOT / "docs" / "reference"
 
 #: A line break between two Chinese characters or full-width signs; blocks of code stand before it.
@@ -39,31 +35,12 @@ MODULES = {
 }
 
 
-def lay_out() -> Path:
-    """Lays the top-level folders out as the package ``unidet``, and returns its parent.
-
-    Folders are links. Files are copies, since griffe goes where a linked ``__init__.py`` points.
-    """
-    package = LAYOUT / "unidet"
-    shutil.rmtree(LAYOUT, ignore_errors=True)
-    package.mkdir(parents=True)
-    sources = list((ROOT / "unidet").iterdir())
-    sources += [ROOT / name for name in ("backends", "weights_convert", "configs")]
-    for source in sources:
-        target = package / source.name
-        if source.is_dir():
-            target.symlink_to(os.path.relpath(source, package))
-        else:
-            shutil.copyfile(source, target)
-    return LAYOUT
-
-
 def public_names(module: str) -> list[str]:
     """The names in ``__all__`` of a module, in its order."""
     try:
         return list(importlib.import_module(module).__all__)
     except ModuleNotFoundError:
-        sys.path.insert(0, str(lay_out()))
+        sys.path.insert(0, str(ROOT))
         return list(importlib.import_module(module).__all__)
 
 
@@ -92,7 +69,6 @@ def write_reference() -> None:
 
 def on_config(config: Any) -> Any:
     """Before each build."""
-    lay_out()
     write_reference()
     return config
 
