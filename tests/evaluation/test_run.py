@@ -13,10 +13,11 @@ from unidet.data import Annotations, DetectionDataset, ImageRecord
 from unidet.errors import UserError
 from unidet.evaluation import METRIC_NAMES, evaluate_model
 from unidet.evaluation.run import default_limit, label_categories, metric_names
+from unidet.models import DetectionModel
 from unidet.structures import Batch, Detections
 
 
-class Oracle(nn.Module):
+class Oracle(DetectionModel):
     """Finds what it was told, and notes the mode in which it was asked."""
 
     def __init__(self, answers: dict[int, Detections], class_names: tuple[str, ...]) -> None:

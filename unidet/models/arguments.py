@@ -13,6 +13,7 @@ converter compares are read from these declarations.
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +41,8 @@ _KEY = "argument"
 Parameters = typing.ParamSpec("Parameters")
 Config = typing.TypeVar("Config")
 
-if typing.TYPE_CHECKING:
-    from typing_extensions import dataclass_transform
+if sys.version_info >= (3, 11):
+    from typing import dataclass_transform
 else:
 
     def dataclass_transform(**options: Any) -> Any:

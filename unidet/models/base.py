@@ -79,7 +79,8 @@ class Model(nn.Module):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A config that is made from keyword arguments, or the one that is given."""
         if args:
-            if not isinstance(args[0], Arguments) and args[0] is not None:
+            known = isinstance(args[0], Arguments) or args[0] is None
+            if not known and cls.config_class is not Arguments:
                 raise TypeError(
                     f"Invalid argument of {cls.__name__}. Expected a {cls.config_class.__name__}, "
                     f"or its arguments by name. Received {args[0]!r}."
