@@ -41,7 +41,7 @@ def twin(
     def loss(x: torch.Tensor) -> torch.Tensor:
         outputs = net(x)
         with random.at(0, "step", 0):
-            sampled = model.goals(outputs, goals)
+            sampled = model.training_targets(outputs, goals)
         return net.losses(outputs, sampled)
 
     return by_hand(net, images, lambda x: net.detect(net(x))[0], loss, train)
@@ -78,7 +78,7 @@ def inference_parts(model: Any, images: np.ndarray) -> dict[str, float]:
         boxes, _ = timed("proposals (host)", lambda: model.propose(outputs))
         which = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
         rois = np.concatenate(boxes)
-        cells = timed("RoIAlign", lambda: model.regions(levels[:4], rois, which))
+        cells = timed("RoIAlign", lambda: model.roi_features(levels[:4], rois, which))
         timed("box head", lambda: model.head(cells))
     return times
 

@@ -63,7 +63,7 @@ def test_twenty_steps_agree(kind: str, optimizer: str) -> None:
                 more = []
                 if kind == "faster_rcnn":
                     if side == "torch":
-                        samples.append(model.goals(outputs, batch.targets))
+                        samples.append(model.training_targets(outputs, batch.targets))
                     more = [samples[step]]
                 losses = model.losses(outputs, batch.targets, *more)
             first, *others = losses.values()

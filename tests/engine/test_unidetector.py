@@ -223,7 +223,7 @@ def seen_batches(chosen: Config, work: Path, backend: str) -> tuple[list[Batch],
     def watch(self: Trainer, own: list[Batch]) -> None:
         batches.extend(own)
         if not goals:
-            draw = self.model.goals
+            draw = self.model.training_targets
 
             def record(outputs: Any, targets: Any) -> Any:
                 goals.append(draw(outputs, targets)["roi"])

@@ -154,7 +154,7 @@ def test_outputs_and_detections(case: Case) -> None:
 @pytest.mark.parametrize("case", ["facebook"], indirect=True)
 def test_matching(case: Case) -> None:
     golden = case.golden
-    goal = case.model.goals(run(case), case.batch.targets)
+    goal = case.model.training_targets(run(case), case.batch.targets)
     queries = case.model.settings.num_queries
     last = goal.index[-1] - (len(goal.index) - 1) * 2 * queries
     for i in range(2):

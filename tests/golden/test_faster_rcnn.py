@@ -91,7 +91,7 @@ class Run:
         rois = np.concatenate(proposals).astype(np.float32)
         images = np.repeat(np.arange(len(proposals)), [len(one) for one in proposals])
         with ops.no_grad():
-            regions = model.regions(features, rois, images)
+            regions = model.roi_features(features, rois, images)
             vectors = model.head.features(regions)
             answers = model.classify(features, [one.astype(np.float32) for one in proposals])
         return {"regions": regions, "vectors": vectors, **answers}

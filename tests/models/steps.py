@@ -17,7 +17,7 @@ def step(model: Any, batch: Batch, sampled: Any = None) -> tuple[dict, dict, Any
     def total(*_: Any) -> Any:
         outputs = model.run(batch)
         if kept[0] is None:
-            kept[0] = model.goals(outputs, batch.targets)
+            kept[0] = model.training_targets(outputs, batch.targets)
         losses.update(model.losses(outputs, batch.targets, kept[0]))
         first, *others = losses.values()
         for value in others:

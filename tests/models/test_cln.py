@@ -122,7 +122,7 @@ def test_every_positive_of_the_quality_branch_may_be_asked(backend: str) -> None
     model = tiny(backend, rpn_batch=8, rpn_border=None, quality_positive_iou=0.2)
     model.train()
     batch = batch_of([targets((10, 6, 70, 60, 0)), targets((20, 8, 60, 50, 0))])
-    goal = model.goals(model.run(batch), batch.targets)["rpn_quality"]
+    goal = model.training_targets(model.run(batch), batch.targets)["rpn_quality"]
     asked = goal.weights > 0
     assert asked.sum() == 16
     assert (goal.wanted[asked] > 0).sum() > 8
@@ -139,7 +139,7 @@ def test_objects_at_the_border_teach_no_box(backend: str) -> None:
     for skip in (True, False):
         model = tiny(backend, skip_border_targets=skip, rpn_border=None)
         model.train()
-        found[skip] = model.goals(model.run(batch), batch.targets)["rpn"]
+        found[skip] = model.training_targets(model.run(batch), batch.targets)["rpn"]
     rows = found[False].boxes
     real = rows.weights > 0
     touching = (rows.boxes[:, :2] == 0).any(axis=1)
@@ -209,7 +209,7 @@ def test_quality_of_proposals(backend: str) -> None:
     model.train()
     near = [one.boxes_xyxy + np.float32(shift) for one in OBJECTS for shift in (2, -3, 30)]
     batch = batch_of(proposals=[np.concatenate(near[:3]), np.concatenate(near[3:])])
-    goals = model.goals(model.run(batch), batch.targets)
+    goals = model.training_targets(model.run(batch), batch.targets)
     roi, quality = goals["roi"], goals["roi_quality"]
     positive = np.flatnonzero(roi.classes == 0)
     real = quality.weights > 0

@@ -11,7 +11,7 @@ from unidet.models.boxes.matcher import Matcher
 from unidet.models.boxes.samplers import RandomSampler
 from unidet.models.boxes.targets import PAD
 from unidet.models.faster_rcnn.config import FasterRCNNConfig
-from unidet.models.faster_rcnn.targets import ClassRows, RoITargets, class_rows, roi_targets
+from unidet.models.faster_rcnn.targets import ClassLayout, RoITargets, class_rows, roi_targets
 from unidet.models.unidetector.federated import (
     ClassTargets,
     OpenTargets,
@@ -32,7 +32,7 @@ def goals(images: list[int], classes: list[int]) -> RoITargets:
         matcher=Matcher(0.5, 0.5),
         sampler=RandomSampler(4, 0.5),
         coder=BoxCoder(),
-        rows=ClassRows(BACKGROUND, 0, 0, 1),
+        rows=ClassLayout(BACKGROUND, 0, 0, 1),
         add_ground_truth=False,
     )
     return RoITargets(

@@ -56,12 +56,12 @@ def test_class_loss_of_several_data_sets(backend: str) -> None:
     batch.targets = [targets((4, 6, 30, 40, 6), (50, 10, 90, 60, 0)), OBJECTS[1]]
     model.train()
     outputs = model.run(batch)
-    goals = model.goals(outputs, batch.targets)
+    goals = model.training_targets(outputs, batch.targets)
     losses = model.losses(outputs, batch.targets, goals)
     model.eval()  # norms are held, so nothing else changes
     rows = goals["roi"]
     with ops.no_grad():
-        regions = model.regions(outputs["features"], rows.rois, rows.images)
+        regions = model.roi_features(outputs["features"], rows.rois, rows.images)
         vectors = ops.to_numpy(model.head.features(regions))
     expected = judge_class_loss(vectors, rows, texts(*SIZES), [1, 0])
     assert float(ops.item(losses["loss_cls"])) == pytest.approx(expected, rel=1e-4)
@@ -84,7 +84,7 @@ def vector_gradients(
     batch.targets[1].boxes_xyxy[1:] += 20
     model.train()
     with random.at(4, "step", 2):
-        goal = model.goals(model.run(batch), batch.targets)["roi"]
+        goal = model.training_targets(model.run(batch), batch.targets)["roi"]
     leaf = np.random.default_rng(5).standard_normal((len(goal.rois), LENGTH)).astype(np.float32)
 
     def loss(vectors: Any) -> Any:
@@ -119,7 +119,7 @@ def test_both_frameworks_draw_the_same_classes(both: None) -> None:
         model.train()
         batch = batch_of(ids=(1, 1))
         with random.at(9, "step", 5):
-            goal = model.goals(model.run(batch), batch.targets)["roi"]
+            goal = model.training_targets(model.run(batch), batch.targets)["roi"]
         asked.append([group.columns.tolist() for group in goal.groups])
         assert all((np.array(columns)[:4] > 0).sum() >= 3 for columns in asked[-1])
     assert asked[0] == asked[1]
@@ -131,7 +131,7 @@ def test_classes_in_no_image_are_not_asked(backend: str) -> None:
     model.set_image_counts([None, counts])
     model.train()
     batch = batch_of(ids=(1, 0))
-    groups = model.goals(model.run(batch), batch.targets)["roi"].groups
+    groups = model.training_targets(model.run(batch), batch.targets)["roi"].groups
     asked = [set(group.columns[group.weights[0] > 0].tolist()) for group in groups]
     assert asked == [{0, 1, 2, 5}, {0, 1, 2}]
     for wrong in ([None], [None, counts[:-1]], [counts, counts]):

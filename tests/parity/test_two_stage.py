@@ -98,7 +98,7 @@ def test_another_order_of_proposals_passes(tmp_path: Path) -> None:
 
 def test_other_proposals_are_seen_in_the_detections(tmp_path: Path) -> None:
     def fewer(model: Any) -> None:
-        model.select = dataclasses.replace(model.select, nms_iou=0.05)
+        model.select_proposals = dataclasses.replace(model.select_proposals, nms_iou=0.05)
 
     certificate = against(tmp_path, fewer)
     assert all(output.ok for output in certificate.outputs)

@@ -58,7 +58,7 @@ def steps(
         trainer.optimizer.load_state_arrays({k: v.astype(kind) for k, v in moments.items()})
     model.train()
     if samples is not None:
-        model.goals = _shared(model.goals, samples)
+        model.training_targets = _shared(model.training_targets, samples)
     losses: list[float] = []
     for epoch in range(chosen.train.epochs):
         with trainer.loader.epoch(epoch) as batches:

@@ -83,7 +83,8 @@ def test_the_same_queries_are_matched(sample_data: Path) -> None:
         model = create_model(config["name"], backend=backend, seed=None, **config["arguments"])
         nn.load_arrays(model, arrays)
         goals = [
-            model.goals(model.run(batch), batch.targets) for batch in photos(sample_data, model, 1)
+            model.training_targets(model.run(batch), batch.targets)
+            for batch in photos(sample_data, model, 1)
         ]
         sides.append(goals)
     for left, right in zip(*sides):

@@ -93,7 +93,7 @@ def training_step(
         outputs = model.run(batch)
         if kept[0] is None:
             with random.at(1, "step", 0):
-                kept[0] = model.goals(outputs, batch.targets)
+                kept[0] = model.training_targets(outputs, batch.targets)
         losses.update(model.losses(outputs, batch.targets, kept[0]))
         first, *others = losses.values()
         for value in others:

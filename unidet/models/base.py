@@ -203,8 +203,8 @@ class DetectionModel(Model):
         """
         raise TypeError(f"{type(self).__name__} cannot detect: it defines no `predict`.")
 
-    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> Any:
-        """What the outputs are trained towards, as arrays: the part of the losses on the host.
+    def training_targets(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> Any:
+        """Targets of the outputs, as arrays: the part of the losses on the host.
 
         Needed only by a model whose losses ask :mod:`unidet.backends.parallel.batch_split` for
         counts that depend on its outputs.
@@ -215,7 +215,8 @@ class DetectionModel(Model):
         """Counts what the losses of a batch are divided by, before any of it is computed.
 
         By default the model runs once without gradient and with its norm statistics at rest, and
-        :meth:`goals` counts. A model whose counts do not depend on its outputs overrides this.
+        :meth:`training_targets` counts. A model whose counts do not depend on its outputs
+        overrides this.
 
         Args:
             batch: the part of a step that is counted.
@@ -227,7 +228,7 @@ class DetectionModel(Model):
             for norm, _ in kept:
                 norm.momentum = 0.0
             with ops.no_grad():
-                self.goals(self.run(batch, like=like), batch.targets)
+                self.training_targets(self.run(batch, like=like), batch.targets)
         finally:
             for norm, momentum in kept:
                 norm.momentum = momentum

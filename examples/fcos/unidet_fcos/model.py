@@ -124,7 +124,7 @@ class FCOS(DetectionModel):
         """``loss_cls`` (focal), ``loss_box`` (IoU, weighted by centerness), ``loss_centerness``."""
         logits = outputs["cls_logits"]
         require_one_each(targets, ops.shape(logits)[0], "targets")
-        goal = self.goals(outputs, targets)
+        goal = self.training_targets(outputs, targets)
         tensors = FCOSTargets(*(ops.asarray(array, like=logits) for array in goal))
         focal = sigmoid_focal_loss(logits, tensors.classes)
         sides = ops.take(ops.reshape(outputs["box_sides"], (-1, 4)), goal.index, axis=0)
@@ -137,8 +137,8 @@ class FCOS(DetectionModel):
             "loss_centerness": ops.sum(off * tensors.centerness_weights),
         }
 
-    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> FCOSTargets:
-        """What each point is trained towards: the smallest box around it that suits its level."""
+    def training_targets(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> FCOSTargets:
+        """Targets of each point: the smallest box around it that suits its level."""
         points, low, high = self._points(outputs["layout"])
         classes = np.full((len(targets), len(points)), -1, np.int32)
         weights = np.ones(classes.shape, np.float32)

@@ -21,7 +21,7 @@ from unidet.structures import Targets
 
 @dataclass(frozen=True)
 class SetTargets:
-    """What the queries of all decoder layers shall answer.
+    """Targets of the queries of all decoder layers.
 
     Attributes:
         classes: ``(L, N * Q)`` int64; without an object, the last class.
@@ -85,7 +85,7 @@ class SetCriterion:
         return found
 
     def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetTargets:
-        """What every query shall answer: the host's part of :meth:`losses`."""
+        """Targets of every query: the part of :meth:`losses` on the host."""
         c = self.settings
         sizes = outputs["image_sizes"]
         objects = self.objects(targets, sizes)
@@ -95,13 +95,13 @@ class SetCriterion:
         classes = np.full((layers, images, queries), c.num_classes, np.int64)
         index, wanted, sides = [], [], []
         for layer in range(layers):
-            for image, (labels, own) in enumerate(objects):
-                answers = probabilities[layer, image], boxes[layer, image]
-                query, which = self.matcher(*answers, labels, own)
-                classes[layer, image, query] = labels[which]
+            for image, (labels, boxes_of_image) in enumerate(objects):
+                predicted = probabilities[layer, image], boxes[layer, image]
+                query, target_index = self.matcher(*predicted, labels, boxes_of_image)
+                classes[layer, image, query] = labels[target_index]
                 index.append((layer * images + image) * queries + query)
-                wanted.append(own[which])
-                sides.append(np.tile(_sides(sizes[image]), (len(which), 1)))
+                wanted.append(boxes_of_image[target_index])
+                sides.append(np.tile(_sides(sizes[image]), (len(target_index), 1)))
         weights = np.where(classes == c.num_classes, np.float32(c.eos_coef), np.float32(1))
         weight, count = self.count([len(labels) for labels, _ in objects], queries)
         return SetTargets(

@@ -19,13 +19,13 @@ def detr_graph(model: Any, graph: Graph, parts: Parts, inputs: Inputs) -> Found:
     """Boxes ``(n, 4)`` in pixels of the original, scores and labels by falling score."""
     c = model.settings
     (features,) = parts.add(graph, _features, {"image": image_of(inputs)}, ["features"])
-    valid, places = positions(graph, inputs, features, c.width)
+    valid, pos = positions(graph, inputs, features, c.width)
     mask = graph.op("Where", valid, np.float32(0), np.float32(HIDDEN), kind="float32")
-    cells = features.reshape(1, c.width, -1).transpose(0, 2, 1)
+    tokens = features.reshape(1, c.width, -1).transpose(0, 2, 1)
     few = 12
     given = {
-        "cells": Given(cells, (1, few, c.width), (1,)),
-        "places": Given(places.reshape(1, -1, c.width), (1, few, c.width), (1,)),
+        "tokens": Given(tokens, (1, few, c.width), (1,)),
+        "pos": Given(pos.reshape(1, -1, c.width), (1, few, c.width), (1,)),
         "mask": Given(mask.reshape(1, 1, 1, -1), (1, 1, 1, few), (3,)),
     }
     logits, boxes = parts.add(graph, _transformer, given, ["logits", "boxes"])
@@ -49,15 +49,15 @@ def _features(model: Any, image: Any) -> tuple[Any, ...]:
     return (model.input_proj(model.backbone(image)[-1]),)
 
 
-def _transformer(model: Any, cells: Any, places: Any, mask: Any) -> tuple[Any, ...]:
+def _transformer(model: Any, tokens: Any, pos: Any, mask: Any) -> tuple[Any, ...]:
     c = model.settings
     query = ops.reshape(model.query_embed.weight, (1, c.num_queries, c.width))
-    found = model.transformer(cells, places, query, mask, False)[-1]
+    found = model.transformer(tokens, pos, query, mask, False)[-1]
     return model.class_embed(found), ops.sigmoid(model.bbox_embed(found))
 
 
 def positions(graph: Graph, inputs: Inputs, features: Value, width: int) -> tuple[Value, Value]:
-    """Which cells belong to the image ``(h, w)`` bool, and sine positions ``(h, w, width)``."""
+    """Which tokens belong to the image ``(h, w)`` bool, and sine positions ``(h, w, width)``."""
     inside = []
     for axis in (0, 1):
         total, count = inputs.image.side(axis + 2), features.side(axis + 2)

@@ -51,7 +51,7 @@ class HungarianMatcher:
         labels: np.ndarray,
         wanted_cxcywh: np.ndarray,
     ) -> np.ndarray:
-        """``(Q, n)`` costs of ``(Q, K + 1)`` and ``(Q, 4)`` answers for ``n`` objects."""
+        """``(Q, n)`` costs of ``(Q, K + 1)`` and ``(Q, 4)`` predictions for ``n`` objects."""
         distance = np.abs(boxes_cxcywh[:, None] - wanted_cxcywh[None]).sum(axis=2)
         overlap = self.overlap(from_centres(boxes_cxcywh), from_centres(wanted_cxcywh))
         costs: np.ndarray = (
@@ -72,7 +72,7 @@ class HungarianMatcher:
             query unless there are fewer queries; then those that cost least have one.
         """
         costs = self.costs(*answers)
-        # A network that diverges shall show in its loss, not stop here.
+        # A network that diverges shows in its loss and does not stop here.
         largest = np.finfo(costs.dtype).max
         finite = np.where(np.isfinite(costs), costs, largest)
         # SciPy takes 0.2 s to import, which no other model needs.

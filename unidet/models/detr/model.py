@@ -1,4 +1,4 @@
-"""DETR (Carion et al. 2020): ResNet, transformer, and a set of queries that answer all at once."""
+"""DETR (Carion et al. 2020): ResNet, transformer, and object queries."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class DETR(DetectionModel):
     def forward(
         self, images: Any, image_sizes: Sequence[tuple[int, int]] | None = None
     ) -> dict[str, Any]:
-        """Raw answers for normalised, padded images ``(N, 3, H, W)``.
+        """Raw outputs for normalised, padded images ``(N, 3, H, W)``.
 
         Args:
             images: the batch.
@@ -99,27 +99,27 @@ class DETR(DetectionModel):
         sizes = _checked(image_sizes, shape)
         features = self.input_proj(self.backbone(images)[-1])  # (N, width, h, w)
         count, width, *grid = ops.shape(features)
-        cells = ops.transpose(ops.reshape(features, (count, width, -1)), (0, 2, 1))
-        valid, places = positions_of((shape[2], shape[3]), sizes, (grid[0], grid[1]), width)
-        kind = ops.dtype(features)
-        mask = None if valid.all() else ops.asarray(padding_mask(valid), kind, like=images)
+        tokens = ops.transpose(ops.reshape(features, (count, width, -1)), (0, 2, 1))
+        valid, pos = positions_of((shape[2], shape[3]), sizes, (grid[0], grid[1]), width)
+        dtype = ops.dtype(features)
+        mask = None if valid.all() else ops.asarray(padding_mask(valid), dtype, like=images)
         queries = self.settings.num_queries
-        answers = self.transformer(
-            cells,
-            ops.asarray(places, kind, like=images),
+        hidden_states = self.transformer(
+            tokens,
+            ops.asarray(pos, dtype, like=images),
             ops.broadcast_to(self.query_embed.weight, (count, queries, width)),
             mask,
             self.settings.auxiliary_losses,
         )
-        found = ops.stack(answers, axis=0)  # (L, N, Q, width)
+        decoded = ops.stack(hidden_states, axis=0)  # (L, N, Q, width)
         return {
-            "cls_logits": self.class_embed(found),
-            "boxes_cxcywh": ops.sigmoid(self.bbox_embed(found)),
+            "cls_logits": self.class_embed(decoded),
+            "boxes_cxcywh": ops.sigmoid(self.bbox_embed(decoded)),
             "image_sizes": sizes,
         }
 
-    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetTargets:
-        """What the queries shall answer, as arrays: the host's part of :meth:`losses`."""
+    def training_targets(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> SetTargets:
+        """Targets of the queries, as arrays: the part of :meth:`losses` on the host."""
         return self.criterion.assign(outputs, targets)
 
     def losses(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class DETR(DetectionModel):
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
         require_one_each(targets, len(outputs["image_sizes"]), "targets")
-        return self.criterion.losses(outputs, self.goals(outputs, targets))
+        return self.criterion.losses(outputs, self.training_targets(outputs, targets))
 
     def count(self, batch: Batch, *, like: Any = None) -> None:
         """Counts what :meth:`losses` divides by, see ``batch_split``; no network runs."""

@@ -46,8 +46,8 @@ class _Layer(nn.Module):
         self.drop = nn.Dropout(drop.residual)
         self.drop_activation = nn.Dropout(drop.activation)
 
-    def _attend(self, x: Any, place: Any, mask: Any = None) -> Any:
-        placed = x + place
+    def _attend(self, x: Any, pos: Any, mask: Any = None) -> Any:
+        placed = x + pos
         return self.norm1(x + self.drop(self.self_attn(placed, placed, x, mask)))
 
     def _feed_forward(self, x: Any) -> Any:
@@ -58,9 +58,9 @@ class _Layer(nn.Module):
 class EncoderLayer(_Layer):
     """Cells of the image look at each other."""
 
-    def forward(self, x: Any, place: Any, mask: Any) -> Any:
+    def forward(self, x: Any, pos: Any, mask: Any) -> Any:
         """``(N, S, width)`` to the same shape."""
-        return self.norm2(self._feed_forward(self._attend(x, place, mask)))
+        return self.norm2(self._feed_forward(self._attend(x, pos, mask)))
 
 
 class DecoderLayer(_Layer):
@@ -75,9 +75,9 @@ class DecoderLayer(_Layer):
         """``(N, Q, width)`` to the same shape.
 
         Args:
-            x: what the queries have found so far.
+            x: hidden states of the queries.
             query: position of each query, ``(N, Q, width)``.
-            memory: the encoder's answer, ``(N, S, width)``.
+            memory: output of the encoder, ``(N, S, width)``.
             key: memory with its positions.
             mask: hides padding.
         """
@@ -91,9 +91,9 @@ class _Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Any, place: Any, mask: Any) -> Any:
+    def forward(self, x: Any, pos: Any, mask: Any) -> Any:
         for layer in self.layers:
-            x = layer(x, place, mask)
+            x = layer(x, pos, mask)
         return x
 
 
@@ -105,17 +105,17 @@ class _Decoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(
-        self, x: Any, query: Any, memory: Any, place: Any, mask: Any, every: bool
+        self, x: Any, query: Any, memory: Any, pos: Any, mask: Any, all_layers: bool
     ) -> list[Any]:
-        key, answers = memory + place, []
+        key, hidden_states = memory + pos, []
         for layer in self.layers:
             x = layer(x, query, memory, key, mask)
             if self.renormalise:
                 x = self.norm(x)
-            answers.append(x)
-        first = answers[:-1] if every else []
+            hidden_states.append(x)
+        first = hidden_states[:-1] if all_layers else []
         if not self.renormalise:
-            first = [self.norm(answer) for answer in first]
+            first = [self.norm(state) for state in first]
         return [*first, self.norm(x)]
 
 
@@ -129,7 +129,7 @@ class Transformer(nn.Module):
         decoder_layers: how many.
         feedforward: channels between the two feed-forward layers.
         drop: what is left out in training.
-        renormalise: decoder layers receive the normed answer of the one before.
+        renormalise: decoder layers receive the normed output of the one before.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Transformer(nn.Module):
         self.drop_input = nn.Dropout(drop.input)
 
     def initial_values(self, draw: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
-        """Xavier's uniform distribution for every matrix; layers know the rest."""
+        """Xavier's uniform distribution for all_layers matrix; layers know the rest."""
         shapes = {name: tuple(ops.shape(value)) for name, value in self.named_parameters()}
         return {
             name: initial.xavier_uniform(draw(name), shape)
@@ -158,20 +158,20 @@ class Transformer(nn.Module):
             if len(shape) == 2
         }
 
-    def forward(self, cells: Any, place: Any, query: Any, mask: Any, every: bool) -> list[Any]:
-        """What the queries find.
+    def forward(self, tokens: Any, pos: Any, query: Any, mask: Any, all_layers: bool) -> list[Any]:
+        """Hidden states of the queries.
 
         Args:
-            cells: features of the image, ``(N, S, width)``.
-            place: their positions, ``(N, S, width)``.
+            tokens: features of the image, ``(N, S, width)``.
+            pos: their positions, ``(N, S, width)``.
             query: position of each query, ``(N, Q, width)``.
             mask: hides padding, ``(N, 1, 1, S)``, or None.
-            every: the answer of every decoder layer, not of the last alone.
+            all_layers: the output of all_layers decoder layer, not of the last alone.
 
         Returns:
             ``(N, Q, width)`` for each layer, the last one at the end.
         """
-        memory = self.encoder(self.drop_input(cells), place, mask)
-        nothing = ops.zeros(ops.shape(query), ops.dtype(query), like=query)
-        answers: list[Any] = self.decoder(nothing, query, memory, place, mask, every)
-        return answers
+        memory = self.encoder(self.drop_input(tokens), pos, mask)
+        zeros = ops.zeros(ops.shape(query), ops.dtype(query), like=query)
+        hidden_states: list[Any] = self.decoder(zeros, query, memory, pos, mask, all_layers)
+        return hidden_states

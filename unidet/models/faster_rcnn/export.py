@@ -73,7 +73,7 @@ def _propose(
     model: Any, graph: Graph, parts: Parts, inputs: Inputs
 ) -> tuple[Value, Value, list[Value]]:
     """Proposals ``(n, 4)``, their probabilities ``(n,)``, and the maps of all levels."""
-    c, select = model.settings, model.select
+    c, select = model.settings, model.select_proposals
     count = len(model.anchors.cells)
     logits, deltas, *maps = parts.add(
         graph, _first_stage, {"image": image_of(inputs)}, ["logits", "deltas", *_names(count)]
@@ -117,7 +117,7 @@ def _propose(
 def _classify(
     model: Any, graph: Graph, parts: Parts, maps: Sequence[Value], proposals: Value
 ) -> list[Value]:
-    """What the head answers for each proposal: ``(R, numbers)`` each."""
+    """Outputs of the head for the proposals, ``(R, numbers)`` each."""
     c = model.settings
     step = max(CHUNK // (model.feature_channels * c.roi_size**2), 1)
 
@@ -125,7 +125,7 @@ def _classify(
         cells, order = _regions(model, own.graph, maps, own)
         shape = (3, model.feature_channels, c.roi_size, c.roi_size)
         found = parts.add(
-            cells.graph, _head, {"regions": Given(cells, shape, (0,))}, list(model.answers)
+            cells.graph, _head, {"regions": Given(cells, shape, (0,))}, list(model.head_outputs)
         )
         return found if order is None else [value.take(order) for value in found]
 
@@ -137,12 +137,12 @@ def _classify(
 
     # Some at a time: the maps of many proposals take gigabytes. And no operator sees none.
     rounds = (proposals.side(0) + (step - 1)) // step
-    empty = [graph.constant(np.zeros((0, n), np.float32)) for n in model.answers.values()]
+    empty = [graph.constant(np.zeros((0, n), np.float32)) for n in model.head_outputs.values()]
     return graph.loop(rounds.reshape(), graph.constant(np.array(True)), empty, one_round)
 
 
 def _head(model: Any, regions: Any) -> tuple[Any, ...]:
-    return tuple(model.answer(regions))
+    return tuple(model.run_head(regions))
 
 
 def _regions(

@@ -171,7 +171,9 @@ class FastRCNN(DetectionModel):
             return names
         return tuple(name for name in names if not name.startswith(("rpn_", "anchor_")))
 
-    def extract(self, images: Any, image_sizes: Sequence[tuple[int, int]] | None) -> dict[str, Any]:
+    def feature_maps(
+        self, images: Any, image_sizes: Sequence[tuple[int, int]] | None
+    ) -> dict[str, Any]:
         """``levels``, ``features`` (those that the head reads), ``layout`` and ``image_sizes``."""
         features = self.backbone(images)
         levels = features[-1:] if self.neck is None else self.neck(features)
@@ -193,7 +195,7 @@ class FastRCNN(DetectionModel):
         image_sizes: Sequence[tuple[int, int]] | None = None,
         proposals: Sequence[np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Raw answers for normalised, padded images ``(N, 3, H, W)`` and their proposals.
+        """Raw outputs for normalised, padded images ``(N, 3, H, W)`` and their proposals.
 
         Args:
             images: the batch.
@@ -211,19 +213,19 @@ class FastRCNN(DetectionModel):
         Raises:
             ValueError: no proposals, or of a wrong shape.
         """
-        outputs: dict[str, Any] = self.extract(images, image_sizes)
+        outputs: dict[str, Any] = self.feature_maps(images, image_sizes)
         del outputs["levels"]
         if proposals is None:
             raise ValueError(
                 "Missing argument `proposals`. Expected the proposals of each image, which "
                 "Fast R-CNN does not make itself. Received none."
             )
-        outputs.update(self.given(proposals, len(outputs["image_sizes"])))
+        outputs.update(self.check_proposals(proposals, len(outputs["image_sizes"])))
         if not self.training:
             outputs.update(self.classify(outputs["features"], outputs["proposals"]))
         return outputs
 
-    def given(self, proposals: Sequence[np.ndarray], count: int) -> dict[str, Any]:
+    def check_proposals(self, proposals: Sequence[np.ndarray], count: int) -> dict[str, Any]:
         """``proposals`` as float32 corners and, where they have them, ``proposal_scores``.
 
         Raises:
@@ -247,35 +249,35 @@ class FastRCNN(DetectionModel):
         return {**corners, "proposal_scores": [boxes[:, 4] for boxes in found]}
 
     def classify(self, features: Sequence[Any], proposals: Sequence[np.ndarray]) -> dict[str, Any]:
-        """What the head answers for the proposals of all images, and ``roi_counts``."""
+        """Outputs of the head for the proposals of all images, and ``roi_counts``."""
         counts = [len(boxes) for boxes in proposals]
         rois = np.concatenate(proposals)
         images = np.repeat(np.arange(len(counts)), counts)
         c = self.settings
         step = max(CHUNK // (self.feature_channels * c.roi_size**2), 1)
         answers = [
-            self.answer(self.regions(features, rois[i : i + step], images[i : i + step]))
+            self.run_head(self.roi_features(features, rois[i : i + step], images[i : i + step]))
             for i in range(0, len(rois), step)
         ]
         if not answers:
-            widths = self.answers.values()
+            widths = self.head_outputs.values()
             answers = [tuple(ops.zeros((0, width), like=features[0]) for width in widths)]
         joined = (
             part[0] if len(part) == 1 else ops.concat(list(part), axis=0) for part in zip(*answers)
         )
-        return {**dict(zip(self.answers, joined)), "roi_counts": counts}
+        return {**dict(zip(self.head_outputs, joined)), "roi_counts": counts}
 
-    def answer(self, regions: Any) -> tuple[Any, ...]:
-        """The tensors of :attr:`answers` for ``regions`` ``(R, C, roi_size, roi_size)``."""
+    def run_head(self, regions: Any) -> tuple[Any, ...]:
+        """The tensors of :attr:`head_outputs` for ``regions`` ``(R, C, roi_size, roi_size)``."""
         return self.head(regions)
 
     @property
-    def answers(self) -> dict[str, int]:
-        """What the head answers for each proposal, in its order, and how many numbers."""
+    def head_outputs(self) -> dict[str, int]:
+        """Outputs of the head for each proposal, in their order, and how many numbers each has."""
         c = self.settings
         return {"cls_logits": c.class_rows, "box_deltas": 4 * c.box_rows}
 
-    def regions(self, features: Sequence[Any], rois: np.ndarray, images: np.ndarray) -> Any:
+    def roi_features(self, features: Sequence[Any], rois: np.ndarray, images: np.ndarray) -> Any:
         """``(R, C, roi_size, roi_size)``: what the maps hold where the proposals lie.
 
         Args:
@@ -297,7 +299,7 @@ class FastRCNN(DetectionModel):
         )
 
     def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
-        """What the proposals shall answer: the host's part of :meth:`losses`.
+        """Targets of the proposals: the part of :meth:`losses` on the host.
 
         Returns:
             ``roi`` (``RoITargets``), arrays alone, so that they may be handed to a model on the
@@ -314,7 +316,9 @@ class FastRCNN(DetectionModel):
         )
         return {"roi": goal}
 
-    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
+    def training_targets(
+        self, outputs: dict[str, Any], targets: Sequence[Targets]
+    ) -> dict[str, Any]:
         """:meth:`assign` after a look at the targets.
 
         Raises:
@@ -345,16 +349,16 @@ class FastRCNN(DetectionModel):
         Raises:
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
-        goals = self.goals(outputs, targets) if sampled is None else sampled
+        goals = self.training_targets(outputs, targets) if sampled is None else sampled
         return self.head_losses(outputs["features"], goals["roi"])
 
     def head_losses(self, features: Sequence[Any], goal: RoITargets) -> dict[str, Any]:
         """Losses of the head on sampled proposals."""
-        logits, deltas = self.head(self.regions(features, goal.rois, goal.images))
+        logits, deltas = self.head(self.roi_features(features, goal.rois, goal.images))
         return self.roi_losses(logits, deltas, goal)
 
     def roi_losses(self, logits: Any, deltas: Any, goal: RoITargets) -> dict[str, Any]:
-        """``loss_cls`` and ``loss_box`` of what the head answered for sampled proposals."""
+        """``loss_cls`` and ``loss_box`` of the head's outputs for sampled proposals."""
         c = self.settings
         each = ops.cross_entropy(logits, goal.classes)
         loss_box = weighted_box_loss(deltas, goal.boxes, c.box_loss, c.box_beta, self.coder)

@@ -60,7 +60,7 @@ class FasterRCNN(FastRCNN):
             ignore_overlap=c.ignore_overlap,
         )
         self.rpn_sampler = RandomSampler(c.rpn_batch, c.rpn_positive_fraction)
-        self.select = ProposalSelector(
+        self.select_proposals = ProposalSelector(
             self.rpn_coder,
             nms_iou=c.rpn_nms_iou,
             min_side=c.rpn_min_side,
@@ -88,7 +88,7 @@ class FasterRCNN(FastRCNN):
         image_sizes: Sequence[tuple[int, int]] | None = None,
         proposals: Sequence[np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Raw answers for normalised, padded images ``(N, 3, H, W)``.
+        """Raw outputs for normalised, padded images ``(N, 3, H, W)``.
 
         Args:
             images: the batch.
@@ -103,10 +103,10 @@ class FasterRCNN(FastRCNN):
             numbers. In evaluation mode also what ``FastRCNN.forward`` returns, and
             ``proposal_scores``, probabilities ``(n,)`` of each image.
         """
-        maps = self.extract(images, image_sizes)
+        maps = self.feature_maps(images, image_sizes)
         outputs = {**self.first_stage(maps.pop("levels")), **maps}
         if proposals is not None:
-            outputs.update(self.given(proposals, len(outputs["image_sizes"])))
+            outputs.update(self.check_proposals(proposals, len(outputs["image_sizes"])))
         if not self.training:
             if proposals is None:
                 outputs["proposals"], outputs["proposal_scores"] = self.propose(outputs)
@@ -114,7 +114,7 @@ class FasterRCNN(FastRCNN):
         return outputs
 
     def first_stage(self, levels: Sequence[Any]) -> dict[str, Any]:
-        """Raw answers of the region proposal network."""
+        """Raw outputs of the region proposal network."""
         logits, deltas = self.rpn(levels)
         return {"rpn_logits": logits, "rpn_deltas": deltas}
 
@@ -133,7 +133,7 @@ class FasterRCNN(FastRCNN):
         levels = self.anchors(*outputs["layout"])
         boxes, scores = [], []
         for own_logits, own_deltas, size in zip(logits, deltas, outputs["image_sizes"]):
-            found, values = self.select(
+            found, values = self.select_proposals(
                 own_logits,
                 own_deltas,
                 levels,
@@ -146,7 +146,7 @@ class FasterRCNN(FastRCNN):
         return boxes, scores
 
     def assign_anchors(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> RPNTargets:
-        """What the anchors shall answer, as arrays."""
+        """Targets of the anchors, as arrays."""
         c = self.settings
         return rpn_targets(
             self.anchors.all_levels(*outputs["layout"]),
@@ -160,13 +160,13 @@ class FasterRCNN(FastRCNN):
         )
 
     def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
-        """What anchors and proposals shall answer: the host's part of :meth:`losses`.
+        """Targets of anchors and proposals: the part of :meth:`losses` on the host.
 
         Returns:
             ``rpn`` (``RPNTargets``) and ``roi`` (``RoITargets``), arrays alone, so that they may
             be handed to a model on the other framework.
         """
-        # Anchors wait for no answer, so a GPU works on meanwhile.
+        # The targets of anchors need no outputs, so a GPU works on meanwhile.
         anchors = self.assign_anchors(outputs, targets)
         if "proposals" not in outputs:
             outputs = {**outputs, "proposals": self.propose(outputs, train=True)[0]}
@@ -192,7 +192,7 @@ class FasterRCNN(FastRCNN):
         Raises:
             ValueError: a label that the model cannot learn, or a wrong number of targets.
         """
-        goals = self.goals(outputs, targets) if sampled is None else sampled
+        goals = self.training_targets(outputs, targets) if sampled is None else sampled
         return {
             **self.first_stage_losses(outputs, goals["rpn"]),
             **self.head_losses(outputs["features"], goals["roi"]),

@@ -10,7 +10,7 @@ from unidet.backends import kernels
 from unidet.backends.kernels.shared_soft_nms import shared_soft_nms
 from unidet.models.boxes.coder import BoxCoder
 from unidet.models.boxes.geometry import clip_boxes
-from unidet.models.faster_rcnn.targets import ClassRows
+from unidet.models.faster_rcnn.targets import ClassLayout
 from unidet.structures import Detections
 
 
@@ -34,7 +34,7 @@ class RoIPostProcess:
     """
 
     coder: BoxCoder
-    rows: ClassRows
+    rows: ClassLayout
     num_labels: int
     score_threshold: float = 0.05
     nms_iou: float = 0.5

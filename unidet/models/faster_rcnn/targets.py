@@ -1,4 +1,4 @@
-"""What the two stages of Faster R-CNN shall answer, worked out on the host as dense arrays."""
+"""Targets of the two stages of Faster R-CNN, made on the host as dense arrays."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from unidet.structures import Targets
 
 @dataclass(frozen=True)
 class RPNTargets:
-    """Goals of the first stage.
+    """Targets of the first stage.
 
     Attributes:
         index: ``(S,)`` int64 sampled anchors as indices into ``N * A``, padded with 0.
         labels: ``(S,)`` float32, 1 where an object is.
         weights: ``(S,)`` float32, 0 for the padding.
-        boxes: goals of the positive ones.
+        boxes: targets of the positive ones.
     """
 
     index: np.ndarray
@@ -37,14 +37,14 @@ class RPNTargets:
 
 @dataclass(frozen=True)
 class RoITargets:
-    """Goals of the second stage.
+    """Targets of the second stage.
 
     Attributes:
         rois: ``(R, 4)`` float32 pixels, sampled proposals of all images.
         images: ``(R,)`` int64 image of each.
         classes: ``(R,)`` int64 row of the class outputs.
         weights: ``(R,)`` float32.
-        boxes: goals of the positive ones; indices into ``R * G`` groups of box outputs.
+        boxes: targets of the positive ones; indices into ``R * G`` groups of box outputs.
     """
 
     rois: np.ndarray
@@ -55,7 +55,7 @@ class RoITargets:
 
 
 @dataclass(frozen=True)
-class ClassRows:
+class ClassLayout:
     """Where labels and the background lie among the outputs.
 
     Attributes:
@@ -75,13 +75,13 @@ class ClassRows:
         return labels * 0 if self.groups == 1 else labels + self.first_box
 
 
-def class_rows(c: FasterRCNNConfig) -> ClassRows:
+def class_rows(c: FasterRCNNConfig) -> ClassLayout:
     """Where labels and the background lie among the outputs of a model."""
     slot = c.background_slot is not None
     first = 1 if c.background == "first" and not slot else 0
     background = 0 if c.background == "first" else c.num_classes
     first_box = first if c.box_background or c.background == "last" else first - 1
-    return ClassRows(background, first, first_box, c.box_rows)
+    return ClassLayout(background, first, first_box, c.box_rows)
 
 
 def rpn_targets(
@@ -142,7 +142,7 @@ def roi_targets(
     matcher: Matcher,
     sampler: RandomSampler,
     coder: BoxCoder,
-    rows: ClassRows,
+    rows: ClassLayout,
     add_ground_truth: bool,
 ) -> RoITargets:
     """Matches and samples the proposals of every image.

@@ -131,7 +131,7 @@ class RetinaNet(DetectionModel):
         return values
 
     def forward(self, images: Any) -> dict[str, Any]:
-        """Raw answers for normalised, padded images ``(N, 3, H, W)``.
+        """Raw outputs for normalised, padded images ``(N, 3, H, W)``.
 
         Returns:
             ``cls_logits`` ``(N, A, K)`` and ``box_deltas`` ``(N, A, 4)``, levels one after the
@@ -146,7 +146,7 @@ class RetinaNet(DetectionModel):
         return {"cls_logits": logits, "box_deltas": deltas, "layout": layout}
 
     def assign(self, layout: tuple, targets: Sequence[Targets]) -> RetinaNetTargets:
-        """What the anchors shall answer, as arrays: the host's part of :meth:`losses`."""
+        """Targets of the anchors, as arrays: the part of :meth:`losses` on the host."""
         c = self.settings
         return build_targets(
             self.anchors.all_levels(*layout),

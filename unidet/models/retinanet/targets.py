@@ -1,4 +1,4 @@
-"""What RetinaNet shall answer, worked out on the host as dense arrays."""
+"""Targets of RetinaNet, made on the host as dense arrays."""
 
 from __future__ import annotations
 

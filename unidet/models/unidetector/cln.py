@@ -49,9 +49,9 @@ class CLN(FasterRCNN):
         super().__init__(config)
         c = config
         self.rpn_coder = TBLRCoder()
-        self.select = replace(self.select, coder=self.rpn_coder)
+        self.select_proposals = replace(self.select_proposals, coder=self.rpn_coder)
         if not c.rpn_suppress:
-            self.select = replace(self.select, nms_iou=None)
+            self.select_proposals = replace(self.select_proposals, nms_iou=None)
         self.quality_matcher = Matcher(
             c.quality_positive_iou,
             c.quality_negative_iou,
@@ -82,19 +82,21 @@ class CLN(FasterRCNN):
         return values
 
     @property
-    def answers(self) -> dict[str, int]:
-        """What the head answers for each proposal, and how many numbers."""
+    def head_outputs(self) -> dict[str, int]:
+        """Outputs of the head for each proposal, and how many numbers each has."""
         return {"cls_logits": 2, "box_deltas": 4, "quality_logits": 1}
 
     # -- training ------------------------------------------------------------------------------
 
-    def goals(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
+    def training_targets(
+        self, outputs: dict[str, Any], targets: Sequence[Targets]
+    ) -> dict[str, Any]:
         """:meth:`assign` for objects without names."""
         nameless = [replace(target, labels=np.zeros_like(target.labels)) for target in targets]
-        return super().goals(outputs, nameless)
+        return super().training_targets(outputs, nameless)
 
     def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
-        """What anchors and proposals shall answer: the host's part of :meth:`losses`.
+        """Targets of anchors and proposals: the part of :meth:`losses` on the host.
 
         Returns:
             ``rpn``, ``rpn_quality``, ``roi`` and ``roi_quality``, arrays alone.
@@ -133,13 +135,13 @@ class CLN(FasterRCNN):
             Scalar tensors ``loss_rpn_box``, ``loss_rpn_quality``, ``loss_cls``, ``loss_box`` and
             ``loss_quality``.
         """
-        goals = self.goals(outputs, targets) if sampled is None else sampled
+        goals = self.training_targets(outputs, targets) if sampled is None else sampled
         goal = goals["rpn"].boxes
         chosen = ops.take(ops.reshape(outputs["rpn_deltas"], (-1, 4)), goal.index, axis=0)
         boxes = self.rpn_coder.decode(chosen, goal.anchors)
         each = iou_loss(boxes, ops.asarray(goal.boxes, like=boxes))
         weights = ops.asarray(goal.weights[:, None] * self.settings.rpn_box_weight, like=boxes)
-        regions = self.regions(outputs["features"], goals["roi"].rois, goals["roi"].images)
+        regions = self.roi_features(outputs["features"], goals["roi"].rois, goals["roi"].images)
         logits, deltas, quality = self.head(regions)
         return {
             "loss_rpn_box": ops.sum(each * weights),

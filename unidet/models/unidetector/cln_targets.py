@@ -1,4 +1,4 @@
-"""What the first stage of UniDetector shall answer, worked out on the host."""
+"""Targets of the first stage of UniDetector, made on the host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unidet.structures import Targets
 
 @dataclass(frozen=True)
 class QualityTargets:
-    """Localisation quality to be learnt; divisors are folded into the weights.
+    """Targets of localisation quality; divisors are folded into the weights.
 
     Attributes:
         index: ``(S,)`` int64 entries of the flattened output, padded with 0.

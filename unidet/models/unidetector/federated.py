@@ -17,7 +17,7 @@ from unidet.models.faster_rcnn.targets import RoITargets
 
 @dataclass(frozen=True)
 class ClassTargets:
-    """What some rows of the class outputs shall answer.
+    """Class targets of some rows of the class outputs.
 
     Attributes:
         vocabulary: index of theirs.
@@ -37,7 +37,7 @@ class ClassTargets:
 
 @dataclass(frozen=True)
 class OpenTargets(RoITargets):
-    """Goals of a second stage that classifies by text.
+    """Targets of a second stage that classifies by text.
 
     Attributes:
         groups: consecutive rows with a vocabulary and sampled classes of their own.
@@ -80,7 +80,7 @@ def class_targets(
     by_image: bool,
     weight: float = 1.0,
 ) -> OpenTargets:
-    """Adds the class goals to the goals of the second stage.
+    """Adds class targets to the targets of the second stage.
 
     With one vocabulary all rows share the sampled classes, and the sum over rows and classes is
     divided by the number of rows; with several each image has its own, and the loss is the mean

@@ -271,19 +271,19 @@ class OpenVocabulary(ReadsText, _Base):
         outputs["dataset_ids"] = ids
         return outputs
 
-    def given(self, proposals: Sequence[np.ndarray], count: int) -> dict[str, Any]:
+    def check_proposals(self, proposals: Sequence[np.ndarray], count: int) -> dict[str, Any]:
         """As ``FastRCNN``, but for each image only the first of them."""
         c = self.settings
         limit = c.max_proposals_train if self.training else c.max_proposals_test
-        found: dict[str, Any] = super().given(proposals, count)
+        found: dict[str, Any] = super().check_proposals(proposals, count)
         return {name: [one[:limit] for one in rows] for name, rows in found.items()}
 
     @property
-    def answers(self) -> dict[str, int]:
-        """What the head answers for each proposal, and how many numbers."""
+    def head_outputs(self) -> dict[str, int]:
+        """Outputs of the head for each proposal, and how many numbers each has."""
         return {"cls_logits": self.settings.label_count() + 1, "box_deltas": 4}
 
-    def answer(self, regions: Any) -> tuple[Any, ...]:
+    def run_head(self, regions: Any) -> tuple[Any, ...]:
         """Logits of the vocabulary in use, and deltas."""
         return self.head(regions, self._guest)
 
@@ -296,7 +296,7 @@ class OpenVocabulary(ReadsText, _Base):
             check_labels(target, self.sizes[dataset if several else 0], None)
 
     def assign(self, outputs: dict[str, Any], targets: Sequence[Targets]) -> dict[str, Any]:
-        """What proposals shall answer, with the classes that are asked: the host's part."""
+        """Targets of the proposals, with the sampled classes: the part on the host."""
         goals: dict[str, Any] = super().assign(outputs, targets)
         c = self.settings
         goals["roi"] = class_targets(
@@ -314,7 +314,7 @@ class OpenVocabulary(ReadsText, _Base):
     def head_losses(self, features: Sequence[Any], goal: Any) -> dict[str, Any]:
         """``loss_cls`` over the sampled classes and ``loss_box``."""
         c = self.settings
-        vectors = self.head.features(self.regions(features, goal.rois, goal.images))
+        vectors = self.head.features(self.roi_features(features, goal.rois, goal.images))
         total = None
         for group in goal.groups:
             own = vectors
