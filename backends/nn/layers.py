@@ -6,7 +6,8 @@ here is its documentation and its initial values.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +40,20 @@ class Conv2d(_Weighted):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            in_channels: int,
+            out_channels: int,
+            kernel_size: int | tuple[int, int],
+            stride: int | tuple[int, int] = 1,
+            padding: int | tuple[int, int] = 0,
+            dilation: int | tuple[int, int] = 1,
+            groups: int = 1,
+            bias: bool = True,
+        ) -> None: ...
+
 
 class Linear(_Weighted):
     """``x @ weight.T + bias`` over the last axis.
@@ -48,11 +63,22 @@ class Linear(_Weighted):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None: ...
+
 
 class Embedding(Module):
     """Rows of a table: ``Embedding(num_embeddings, embedding_dim, padding_idx=None)``."""
 
     _is_layer = True
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
+        ) -> None: ...
+
     weight: Any
     padding_idx: int | None
 
@@ -86,6 +112,18 @@ class BatchNorm2d(_Norm):
     """
 
     _is_layer = True
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            num_features: int,
+            eps: float = 1e-5,
+            momentum: float | None = 0.1,
+            affine: bool = True,
+            track_running_stats: bool = True,
+        ) -> None: ...
+
     running_mean: Any
     running_var: Any
 
@@ -138,6 +176,12 @@ class GroupNorm(_Norm):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+        ) -> None: ...
+
 
 class LayerNorm(_Norm):
     """Layer normalization (Ba et al. 2016).
@@ -147,11 +191,24 @@ class LayerNorm(_Norm):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            normalized_shape: int | Sequence[int],
+            eps: float = 1e-5,
+            elementwise_affine: bool = True,
+        ) -> None: ...
+
 
 class ReLU(Module):
     """``max(x, 0)``. ``ReLU(inplace=False)``; Jittor never works in place."""
 
     _is_layer = True
+
+    if TYPE_CHECKING:
+
+        def __init__(self, inplace: bool = False) -> None: ...
 
 
 class MaxPool2d(Module):
@@ -163,6 +220,17 @@ class MaxPool2d(Module):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            kernel_size: int | tuple[int, int],
+            stride: int | tuple[int, int] | None = None,
+            padding: int | tuple[int, int] = 0,
+            *,
+            ceil_mode: bool = False,
+        ) -> None: ...
+
 
 class AvgPool2d(Module):
     """Mean of each window.
@@ -171,6 +239,17 @@ class AvgPool2d(Module):
     """
 
     _is_layer = True
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            kernel_size: int | tuple[int, int],
+            stride: int | tuple[int, int] | None = None,
+            padding: int | tuple[int, int] = 0,
+            ceil_mode: bool = False,
+            count_include_pad: bool = True,
+        ) -> None: ...
 
 
 class Dropout(Module):
@@ -182,11 +261,19 @@ class Dropout(Module):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(self, p: float = 0.5) -> None: ...
+
 
 class Identity(Module):
     """Returns its input. Takes and ignores any arguments."""
 
     _is_layer = True
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 
 class Sequential(Module):
@@ -194,8 +281,23 @@ class Sequential(Module):
 
     _is_layer = True
 
+    if TYPE_CHECKING:
+
+        def __init__(self, *modules: Any) -> None: ...
+        def __getitem__(self, index: int) -> Any: ...
+        def __iter__(self) -> Iterator[Any]: ...
+        def __len__(self) -> int: ...
+
 
 class ModuleList(Module):
     """A list of modules, without a ``forward``: ``ModuleList(modules=None)``."""
 
     _is_layer = True
+
+    if TYPE_CHECKING:
+
+        def __init__(self, modules: Iterable[Any] | None = None) -> None: ...
+        def __getitem__(self, index: int) -> Any: ...
+        def __iter__(self) -> Iterator[Any]: ...
+        def __len__(self) -> int: ...
+        def append(self, module: Any) -> Any: ...

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,3 +130,46 @@ assert not kernels.available()
 assert kernels.nms(np.float32([[0, 0, 1, 1], [0, 0, 1, 1]]), np.float32([1, 2]), .5).tolist() == [1]
 """
     run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+
+
+SCRIPT = """
+from typing_extensions import assert_type
+
+import unidet
+from unidet.models import DetectionModel
+from unidet.models.retinanet import RetinaNet
+
+detector = unidet.Detector("best.safetensors", backend="torch")
+assert_type(detector("photo.jpg"), unidet.Detections)
+assert_type(detector(["a.jpg", "b.jpg"]), list[unidet.Detections])
+assert_type(unidet.create_model("retinanet_r18_fpn", num_classes=3), DetectionModel)
+model = RetinaNet(num_classes=3, depth=18, backend="torch")
+assert_type(model, RetinaNet)
+print(model.losses({}, [])["loss_cls"], detector("photo.jpg").scores)
+"""
+WRONG = "import unidet\nunidet.models.retinanet.RetinaNet(num_clases=3)\n"
+
+
+@pytest.mark.parametrize("installed", ["editable", "wheel"])
+def test_type_checkers_follow(installed: str, tmp_path: Path, request: Any) -> None:
+    """A user's script and the example are clean in mypy's and pyright's eyes."""
+    pytest.importorskip("mypy")
+    python = sys.executable
+    if installed == "wheel":
+        run(python, "-m", "venv", "--without-pip", "venv", cwd=tmp_path)
+        python = str(tmp_path / "venv/bin/python")
+        (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+        with zipfile.ZipFile(request.getfixturevalue("wheel")) as archive:
+            archive.extractall(site)
+        # NumPy's types, without the editable install beside them.
+        (site / "numpy").symlink_to(Path(np.__file__).parent)
+    shutil.copytree(ROOT / "examples/fcos/unidet_fcos", tmp_path / "unidet_fcos")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "wrong.py").write_text(WRONG.replace("unidet\n", "unidet.models.retinanet\n", 1))
+    options = ["--ignore-missing-imports", "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "mypy", "--python-executable", python, *options]
+    run(*command, "script.py", "unidet_fcos", cwd=tmp_path)
+    with pytest.raises(AssertionError, match='"num_clases"'):
+        run(*command, "wrong.py", cwd=tmp_path)
+    if installed == "editable" and shutil.which("pyright"):
+        run("pyright", "--pythonpath", sys.executable, "script.py", "unidet_fcos", cwd=tmp_path)

@@ -66,7 +66,7 @@ class FCOSHead(RetinaNetHead):
         biases = {n: np.zeros(s, np.float32) for n, s in shapes.items() if n.endswith("_out.bias")}
         return {**weights, **biases, "cls_out.bias": biases["cls_out.bias"] - math.log(99)}
 
-    def forward(self, levels: Sequence[Any]) -> list[Any]:
+    def forward(self, levels: Sequence[Any]) -> tuple[Any, ...]:
         """Class logits ``(N, P, K)``, sides ``(N, P, 4)`` in pixels, centerness ``(N, P, 1)``."""
         columns: list[list[Any]] = [[], [], []]
         for index, level in enumerate(levels):
@@ -77,7 +77,7 @@ class FCOSHead(RetinaNetHead):
             for column, x in zip(columns, (self.cls_out(cls), sides, self.centerness_out(cls))):
                 count, depth = ops.shape(x)[:2]
                 column.append(ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (count, -1, depth)))
-        return [ops.concat(column, axis=1) for column in columns]
+        return tuple(ops.concat(column, axis=1) for column in columns)
 
 
 class FCOSTargets(NamedTuple):
@@ -85,7 +85,7 @@ class FCOSTargets(NamedTuple):
 
     classes: np.ndarray  # (N, P) int32, -1 for background
     class_weights: np.ndarray  # (N, P, 1), 0 where a crowd lies
-    index: np.ndarray  # (M,) positive points, rows of N * P, padded
+    rows: np.ndarray  # (M,) positive points, rows of N * P, padded
     boxes: np.ndarray  # (M, 4) corners
     points: np.ndarray  # (M, 2) centres
     centerness: np.ndarray  # (M,)
@@ -127,9 +127,9 @@ class FCOS(DetectionModel):
         goal = self.training_targets(outputs, targets)
         tensors = FCOSTargets(*(ops.asarray(array, like=logits) for array in goal))
         focal = sigmoid_focal_loss(logits, tensors.classes)
-        sides = ops.take(ops.reshape(outputs["box_sides"], (-1, 4)), goal.index, axis=0)
+        sides = ops.take(ops.reshape(outputs["box_sides"], (-1, 4)), goal.rows, axis=0)
         each = iou_loss(_decoded(sides, tensors.points), tensors.boxes)
-        quality = ops.take(ops.reshape(outputs["centerness_logits"], (-1,)), goal.index, axis=0)
+        quality = ops.take(ops.reshape(outputs["centerness_logits"], (-1,)), goal.rows, axis=0)
         off = ops.binary_cross_entropy_with_logits(quality, tensors.centerness)
         return {
             "loss_cls": ops.sum(focal * tensors.class_weights),

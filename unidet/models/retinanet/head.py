@@ -71,7 +71,7 @@ class RetinaNetHead(nn.Module):
         self.box_tower = tower()
         self.box_out = nn.Conv2d(widths[-1], num_anchors * 4, 3, padding=1)
 
-    def forward(self, levels: Sequence[Any]) -> tuple[Any, Any]:
+    def forward(self, levels: Sequence[Any]) -> tuple[Any, ...]:
         """Logits ``(N, A, K)`` and deltas ``(N, A, 4)``, levels one after the other."""
         logits, deltas = [], []
         for level in levels:
