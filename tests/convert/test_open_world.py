@@ -39,8 +39,8 @@ from unidet.weights_convert import (
     read_container,
     write_torch,
 )
+from unidet.weights_convert.families.clip import FACTS
 from unidet.weights_convert.families.labels import COCO
-from unidet.weights_convert.families.open_world import FACTS
 
 
 @pytest.mark.parametrize("peer", DETECTORS)

@@ -20,7 +20,7 @@ from unidet.models import create_model
 from unidet.models.faster_rcnn.roi_levels import roi_levels
 from unidet.structures import Batch, Detections
 from unidet.weights_convert import FAMILIES
-from unidet.weights_convert.families.tables import Table, rename
+from unidet.weights_convert.families.rename import Table, rename
 
 #: A quota that no population reaches, so that nothing is drawn.
 ALL = {"rpn_batch": 10**7, "roi_batch": 10**7, "roi_positive_fraction": 0.5}

@@ -15,7 +15,7 @@ from unidet.backends import backend_of, nn, ops
 from unidet.models import create_model
 from unidet.structures import Batch
 from unidet.weights_convert import detect_family
-from unidet.weights_convert.families.tables import Table, rename
+from unidet.weights_convert.families.rename import Table, rename
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from unidet.models.unidetector.box_head import cosine_logits
 from unidet.models.unidetector.federated import draw_classes
 from unidet.structures import Batch
 from unidet.weights_convert import FAMILIES
-from unidet.weights_convert.families.tables import rename
+from unidet.weights_convert.families.rename import rename
 
 #: A quota that no population reaches, so that nothing is drawn.
 ALL = {"roi_batch": 10**7, "roi_positive_fraction": 0.5}

@@ -29,7 +29,7 @@ from unidet.weights_convert.families import (
     require_clip,
     weights_in,
 )
-from unidet.weights_convert.families.open_world import FACTS
+from unidet.weights_convert.families.clip import FACTS
 
 #: State that other files lack and that a model can go without: it keeps or starts its own.
 _OPTIONAL = ("num_batches_tracked", "loss_divisor")

@@ -17,9 +17,9 @@ from .known import FAMILIES
 from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip, require_clip
 from .neighbour import weights_in
 from .networks import ModelNetwork
+from .rename import Table
 from .states import SIGHTS, read_state
 from .styles import contradiction, with_style, written_config
-from .tables import Table
 
 __all__ = [
     "FAMILIES",

@@ -5,9 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from ..report import TensorReport
+from .clip import BOX_HEAD, TO_C4
 from .mapping import CLIP_STEM, Arrays
-from .open_world_tables import STARTS
-from .tables import rename
+from .rename import Table, rename
+from .unidetector import UNIDETECTOR
+
+
+def _start(prefix: str) -> Table:
+    """From a tower whose parts all have this prefix into a detector, whose head has the end."""
+    return (
+        (f"{prefix}layer4.", "head.layer4."),
+        (f"{prefix}attnpool.", "head.attnpool."),
+        *((f"{prefix}{part}", f"backbone.{part}") for part in TO_C4),
+    )
+
+
+#: Towers that start a detector: in words, the prefix of the pool, and the names in the detector.
+STARTS: tuple[tuple[str, str, Table], ...] = (
+    ("a CLIP of OpenAI's layout", "visual.attnpool.", _start("visual.")),
+    ("RegionCLIP", "backbone.attnpool.", _start("backbone.")),
+    ("a visual tower of CLIP", "attnpool.", _start("")),
+    ("RegionCLIP in mmdetection's form", f"{BOX_HEAD}attnpool.", UNIDETECTOR),
+)
 
 #: What has a vocabulary or answers of its own is a detector, and no start.
 _DETECTORS = ("roi_head.bbox_head.fc_reg.weight", "head.box_out.weight")

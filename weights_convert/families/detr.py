@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import detr_tables as tables
 from .detr_config import TOLD, written_config
 from .detr_settings import ARGS, CONFIG, DC5, facebook_told, huggingface_told
 from .detr_shapes import DETRShape, infer_detr, require_dilatable
@@ -15,7 +14,76 @@ from .labels import DETR_SLOTS
 from .native import native_shapes
 from .neighbour import Neighbour
 from .networks import Expected, Shapes
+from .rename import MOST_BLOCKS, STEM_AND_STAGES, Table
 from .styles import Style
+
+#: Most layers of an encoder or decoder that are looked for; published files have 6.
+_MOST_LAYERS = 24
+
+FACEBOOK: Table = (
+    *((f"backbone.0.body.{part}", f"backbone.{part}") for part in STEM_AND_STAGES),
+    *(
+        (part, part)
+        for part in ("input_proj.", "query_embed.", "transformer.", "class_embed.", "bbox_embed.")
+    ),
+)
+
+#: Where Hugging Face's files keep the backbone, and where its models in memory do.
+HUB, MEMORY = "model.backbone.conv_encoder.model.", "model.backbone.model."
+
+
+def huggingface(backbone: Table, *, memory: bool = False) -> Table:
+    """Names of Hugging Face's DETR; its query, key and value projections are parted.
+
+    Args:
+        backbone: Rows of the backbone.
+        memory: As transformers 5 names them in memory; files keep the names of its fourth version.
+    """
+    out, mlp = ("o_proj.", "mlp.") if memory else ("out_proj.", "")
+    rows: list[tuple[str, str]] = []
+    for stack, norms in (
+        ("encoder", ("self_attn_layer_norm.", "final_layer_norm.")),
+        ("decoder", ("self_attn_layer_norm.", "encoder_attn_layer_norm.", "final_layer_norm.")),
+    ):
+        attentions = {"self_attn.": "self_attn.", "encoder_attn.": "multihead_attn."}
+        for i in range(_MOST_LAYERS):
+            theirs, ours = f"model.{stack}.layers.{i}.", f"transformer.{stack}.layers.{i}."
+            for left, right in list(attentions.items())[: len(norms) - 1]:
+                rows.append((f"{theirs}{left}{out}", f"{ours}{right}out_proj."))
+                rows.append((f"{theirs}{left}", f"{ours}{right}"))
+            rows += [(f"{theirs}{mlp}fc{n}.", f"{ours}linear{n}.") for n in (1, 2)]
+            rows += [(f"{theirs}{name}", f"{ours}norm{n}.") for n, name in enumerate(norms, 1)]
+    return (
+        *backbone,
+        *rows,
+        ("model.decoder.layernorm.", "transformer.decoder.norm."),
+        ("model.input_projection.", "input_proj."),
+        ("model.query_position_embeddings.", "query_embed."),
+        ("class_labels_classifier.", "class_embed."),
+        ("bbox_predictor.", "bbox_embed."),
+    )
+
+
+def timm_resnet(prefix: str) -> Table:
+    """Rows of a ResNet of timm, whose names are torchvision's."""
+    return tuple((f"{prefix}{part}", f"backbone.{part}") for part in STEM_AND_STAGES)
+
+
+def transformers_resnet(prefix: str) -> Table:
+    """Rows of transformers' own ResNet (``use_timm_backbone`` false)."""
+    stem = f"{prefix}embedder.embedder."
+    rows = [(f"{stem}convolution.", "backbone.conv1."), (f"{stem}normalization.", "backbone.bn1.")]
+    for stage, most in enumerate(MOST_BLOCKS):
+        for block in range(most):
+            theirs = f"{prefix}encoder.stages.{stage}.layers.{block}."
+            ours = f"backbone.layer{stage + 1}.{block}."
+            for i in range(3):
+                rows.append((f"{theirs}layer.{i}.convolution.", f"{ours}conv{i + 1}."))
+                rows.append((f"{theirs}layer.{i}.normalization.", f"{ours}bn{i + 1}."))
+            rows.append((f"{theirs}shortcut.convolution.", f"{ours}downsample.0."))
+            rows.append((f"{theirs}shortcut.normalization.", f"{ours}downsample.1."))
+    return tuple(rows)
+
 
 #: Counts that four norms of the hub's files have and the network has not.
 _COUNTS = r".*layer[1-4]\.0\.downsample\.1\.num_batches_tracked"
@@ -65,7 +133,7 @@ def _facebook(name: str, title: str, ending: str, **options: Any) -> Family:
         (
             Form(
                 "",
-                tables.FACEBOOK,
+                FACEBOOK,
                 ("query_embed.weight", "class_embed.weight", "transformer.decoder.norm.weight"),
                 "backbone.0.body.conv1.weight",
                 # Pre-norm DETR, Conditional DETR.
@@ -94,7 +162,7 @@ _DILATED = Style(
 )
 
 
-def _huggingface_form(name: str, table: tables.Table, stem: str) -> Form:
+def _huggingface_form(name: str, table: Table, stem: str) -> Form:
     return Form(
         name,
         table,
@@ -113,13 +181,13 @@ _HUGGINGFACE = Family(
     tuple(
         _huggingface_form(
             f"{where}{kind}",
-            tables.huggingface(rows(prefix), memory=where == "memory"),
+            huggingface(rows(prefix), memory=where == "memory"),
             prefix + stem,
         )
-        for where, prefix in (("file", tables.HUB), ("memory", tables.MEMORY))
+        for where, prefix in (("file", HUB), ("memory", MEMORY))
         for kind, rows, stem in (
-            ("", tables.timm_resnet, "conv1.weight"),
-            ("_resnet", tables.transformers_resnet, "embedder.embedder.convolution.weight"),
+            ("", timm_resnet, "conv1.weight"),
+            ("_resnet", transformers_resnet, "embedder.embedder.convolution.weight"),
         )
     ),
     dialect="",
@@ -132,7 +200,7 @@ _HUGGINGFACE = Family(
 )
 
 #: In the order in which they are tried.
-DETR: tuple[Family, ...] = (
+FAMILIES: tuple[Family, ...] = (
     _facebook("facebook_detr", "Facebook's DETR", ""),
     _facebook(
         "facebook_detr_dc5",

@@ -16,9 +16,9 @@ from .mapping import Arrays, place_all, take_all
 from .neighbour import Neighbour
 from .networks import Expected, Network, Told
 from .projections import join, name_wholes, part, parted_shapes
+from .rename import Table, rename, reverse
 from .styles import Style
 from .suspicions import suspicions
-from .tables import Table, rename, reverse
 
 _STEM = (64, 3, 7, 7)
 #: detectron2 takes a pickle for one of its own when it names an author.

@@ -10,7 +10,7 @@ from ..errors import CheckpointError
 from ..report import TensorReport
 from .architecture import Shape, infer_depth, is_counter
 from .native import native_shapes
-from .tables import RESNET, Table, rename
+from .rename import RESNET, Table, rename
 
 Arrays = Mapping[str, np.ndarray]
 #: What precedes the first convolution's name in the files of all families.
