@@ -1,4 +1,4 @@
-"""`unidet warmup`: compiles ahead what Jittor would compile during the first steps of a run."""
+"""`unidet warmup`: compiles Jittor's operators before the first run needs them."""
 
 from __future__ import annotations
 

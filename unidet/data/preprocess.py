@@ -1,4 +1,4 @@
-"""How a photo becomes a network's input: part of a model's configuration."""
+"""Preprocessing of a photo for a network: part of a model's configuration."""
 
 from __future__ import annotations
 

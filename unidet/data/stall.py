@@ -1,4 +1,4 @@
-"""Says when no batch comes, and which files are waited for."""
+"""Warning when no batch arrives, with the files that the loader waits for."""
 
 from __future__ import annotations
 

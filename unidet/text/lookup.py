@@ -1,4 +1,4 @@
-"""Where the text vectors of a detector's class names come from: memory, a file, or CLIP."""
+"""Looks up the text vectors of class names: in memory, in a file, or computed by CLIP."""
 
 from __future__ import annotations
 
