@@ -1,4 +1,4 @@
-"""How the C library hands out the memory that Jittor asks for."""
+"""Settings of the C library's memory allocator for Jittor."""
 
 from __future__ import annotations
 

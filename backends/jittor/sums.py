@@ -1,4 +1,4 @@
-"""Sums over one channel of ``(N, C, H, W)`` in kernels of our own: exact enough, and fast."""
+"""Sums over one channel of ``(N, C, H, W)`` in fast and accurate kernels."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def shared_soft_nms(
         boxes: ``(R, 4)`` floating, the same for all classes.
         scores: ``(R, K)`` floating; ``-inf`` leaves a box out of a class.
         iou_threshold, sigma, score_threshold, method: as of ``soft_nms``; "linear" or "gaussian".
-        limit: how many are wanted; None: all.
+        limit: number of (box, class) pairs to keep; None: all.
 
     Returns:
         Rows ``(n,)`` and classes ``(n,)`` int64 and lowered scores ``(n,)``, by falling score, then

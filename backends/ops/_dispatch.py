@@ -1,4 +1,4 @@
-"""How an operation finds its implementation: one dictionary look-up by the type of a tensor."""
+"""Dispatch of operations: one dictionary look-up by the type of a tensor."""
 
 from __future__ import annotations
 

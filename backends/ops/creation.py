@@ -1,4 +1,4 @@
-"""Making tensors and taking them apart."""
+"""Creation, casts and detaching of tensors; dtype, shape and values of a tensor."""
 
 from __future__ import annotations
 

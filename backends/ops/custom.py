@@ -1,4 +1,4 @@
-"""Operations of other people, with an implementation for each backend."""
+"""Operations registered by users, with an implementation for each backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loss is divided by when one batch is computed in parts.
+"""Divisors of losses when one batch is computed in parts.
 
 A step may compute its batch in parts: one for each rank, or one micro-batch after the other. Losses
 are divided by counts, such as the positive anchors of the batch. For the gradients of the parts to

@@ -1,4 +1,4 @@
-"""Who started this process: a launcher of several ranks, or nobody. Imports nothing."""
+"""Detects the launcher of this process, if any. Imports nothing."""
 
 from __future__ import annotations
 

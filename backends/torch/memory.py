@@ -1,4 +1,4 @@
-"""How much PyTorch prepares for shapes that it may never see again."""
+"""Limits on what PyTorch caches for input shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a parity certificate says, and its file."""
+"""The parity certificate: its contents and its file."""
 
 from __future__ import annotations
 

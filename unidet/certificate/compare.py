@@ -1,4 +1,4 @@
-"""The second side: compares each array with the recorded one as it appears."""
+"""Compares each array of the second side with the recorded array, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first side on disk: an .npz file written and read one array at a time."""
+"""Recording of the first side: an .npz file, written and read one array at a time."""
 
 from __future__ import annotations
 

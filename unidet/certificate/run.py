@@ -1,4 +1,4 @@
-"""Running one side and handing every array to a sink, one at a time."""
+"""Runs the model on one side and passes each array to a function, one at a time."""
 
 from __future__ import annotations
 

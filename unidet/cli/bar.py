@@ -1,4 +1,4 @@
-"""A bar for commands that go through many images."""
+"""Progress bar for commands that process many images."""
 
 from __future__ import annotations
 

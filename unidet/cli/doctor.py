@@ -1,4 +1,4 @@
-"""`unidet doctor`: what is installed, what is missing, the one line that mends it."""
+"""`unidet doctor`: what is installed, what is missing, and how to fix it."""
 
 from __future__ import annotations
 

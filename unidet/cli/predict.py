@@ -1,4 +1,4 @@
-"""`unidet predict`: detects objects in photos, draws them and writes them down."""
+"""`unidet predict`: detects objects in photos, draws them and writes them to a file."""
 
 from __future__ import annotations
 

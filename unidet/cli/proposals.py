@@ -1,4 +1,4 @@
-"""`unidet proposals`: writes down where a model sees objects, for another that classifies them."""
+"""`unidet proposals`: writes the proposals of a model to a file, for another model to classify."""
 
 from __future__ import annotations
 

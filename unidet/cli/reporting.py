@@ -1,4 +1,4 @@
-"""Who of several ranks tells the user what went wrong: the first that knows."""
+"""Error reports in training with several ranks: the first rank that fails prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unidet warmup`: compiles ahead what Jittor would compile during the first steps of a run."""
+"""`unidet warmup`: compiles Jittor's operators before the first run needs them."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class _Trial:
                 )
 
     def batch(self, images: int, objects: int = OBJECTS) -> Batch:
-        """Random pictures with so many objects each."""
+        """Random pictures with the given number of objects each."""
         return _batch(self.model, images, self.size, self.classes, self.seed, objects)
 
     def train(self, batches: list[Batch]) -> None:
@@ -237,7 +237,7 @@ def _class_names(config: Config) -> Sequence[str]:
 def _batch(
     model: Any, images: int, size: tuple[int, int], classes: int, seed: int, objects: int
 ) -> Batch:
-    """Random pictures, each with so many objects (two at most) that lie well inside."""
+    """Random pictures, each with the given number of objects (at most two) that lie well inside."""
     import numpy as np
 
     from unidet.backends.random import stream

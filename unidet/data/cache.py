@@ -1,4 +1,4 @@
-"""Decoded pictures kept in memory, up to a limit."""
+"""Cache of decoded images in memory, up to a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each category occurs: UniDetector's ``_cat_info.json``."""
+"""Category counts of a data set: UniDetector's ``_cat_info.json``."""
 
 from __future__ import annotations
 

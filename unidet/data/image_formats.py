@@ -1,4 +1,4 @@
-"""How the bytes of an image file become pixels, one function for each decoder.
+"""Image decoders: bytes of a file to pixels, one function for each decoder.
 
 A file is looked at before it is decoded: which format it is, how many pixels it has. Damage that
 decoders pass over with a warning is an error here.

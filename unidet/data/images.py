@@ -1,4 +1,4 @@
-"""Image files to pixels and back."""
+"""Reads and writes image files."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Loader:
         cache_images: keep decoded pictures in memory.
         cache_gigabytes: limit of that memory; what does not fit is decoded each time.
         skip_empty: leave out images without a box that can be learnt.
-        min_box_size: boxes with a side below so many pixels of the original are dropped.
+        min_box_size: boxes with a side below this many pixels of the original are dropped.
         stall_seconds: warn when no batch has come for so long, see :class:`StallWatch`.
         stall_error_seconds: give up with ``RunFailedError`` after so long; 0 waits on.
 

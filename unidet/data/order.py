@@ -1,4 +1,4 @@
-"""Which images form which batch: a pure function of seed and epoch."""
+"""Order of the images in batches: a pure function of seed and epoch."""
 
 from __future__ import annotations
 

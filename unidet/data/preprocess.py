@@ -1,4 +1,4 @@
-"""How a photo becomes a network's input: part of a model's configuration."""
+"""Preprocessing of a photo for a network: part of a model's configuration."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Preprocess:
         resize: "torchvision", "mmdet", "detectron2", "detr", "yhenon" (shortest side to
             ``min_size``, longest side at most ``max_size``, each with its peer's rounding and
             arithmetic), "fixed" (exactly ``size``, aspect ratio not kept) or "none".
-        min_size: wanted shortest side in pixels.
+        min_size: target length of the shortest side in pixels.
         max_size: limit of the longest side in pixels.
         size: ``(h, w)`` for "fixed".
         pad_divisor: sides of a batch are padded with zeros at the bottom and right to a multiple.

@@ -1,4 +1,4 @@
-"""Given proposals, for models that classify boxes which something else has found."""
+"""Given proposals: boxes from a file or another model, for models that classify them."""
 
 from __future__ import annotations
 

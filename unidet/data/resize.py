@@ -28,7 +28,7 @@ def resized_size(rule: str, size: Size, min_size: int, max_size: int) -> Size:
     Args:
         rule: name of the rule.
         size: ``(h, w)`` in pixels.
-        min_size: wanted shortest side.
+        min_size: target length of the shortest side.
         max_size: limit of the longest side.
     """
     short, long = min(size), max(size)

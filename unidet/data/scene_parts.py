@@ -1,4 +1,4 @@
-"""What generated scenes are made of: ground, clutter, shapes and their surfaces."""
+"""Parts of generated scenes: background, clutter, shapes and their surfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One entry to all readers, for configs and the command line."""
+"""Opens a data set of any format, for configs and the command line."""
 
 from __future__ import annotations
 

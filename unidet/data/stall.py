@@ -1,4 +1,4 @@
-"""Says when no batch comes, and which files are waited for."""
+"""Warning when no batch arrives, with the files that the loader waits for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StallWatch:
     Args:
         warn_seconds: a line after so many seconds without a batch, then after twice and four times
             as many, and so on; 0 says nothing.
-        error_seconds: give up after so many seconds; 0 waits on.
+        error_seconds: give up after this many seconds; 0 waits on.
 
     Attributes:
         report: receives the lines; the module's logger by default.

@@ -1,4 +1,4 @@
-"""Seeded random parts of a data set."""
+"""Random subsets of a data set, with a seed."""
 
 from __future__ import annotations
 

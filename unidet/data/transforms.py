@@ -1,4 +1,4 @@
-"""Random changes of training images that move the boxes along.
+"""Random augmentations of training images and their boxes.
 
 Each is called with ``(image, targets, rng)``, where ``image`` is ``(h, w, 3)`` uint8 RGB, boxes are
 in its pixels and ``rng`` is a NumPy generator; it returns a new pair. Nothing is changed in place,

@@ -1,4 +1,4 @@
-"""Telling people where a run stands: a live bar on a terminal, plain lines elsewhere."""
+"""Progress display of a run: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

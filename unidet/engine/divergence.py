@@ -1,4 +1,4 @@
-"""Noticing that a run is lost: a loss that is no number, or that explodes."""
+"""Detection of divergence: a loss that is not a finite number, or that explodes."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unidet.engine.run_folder import saving
 
-#: Events are on disk after so many seconds of training.
+#: Events are on disk after this many seconds of training.
 FLUSH_SECONDS = 10.0
 
 

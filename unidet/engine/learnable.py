@@ -1,4 +1,4 @@
-"""Whether training data hold anything to learn, and why not if they do not."""
+"""Checks that training data contain usable boxes, and explains why if they do not."""
 
 from __future__ import annotations
 

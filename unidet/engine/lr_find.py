@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Factor of the moving average of the losses.
 SMOOTHING = 0.9
-#: The sweep ends where the smoothed loss is so many times its lowest value.
+#: The sweep ends where the smoothed loss is this many times its lowest value.
 BREAK = 4.0
 
 

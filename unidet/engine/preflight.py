@@ -1,4 +1,4 @@
-"""What can be told to be wrong before the first step, so that nobody waits an epoch to learn it."""
+"""Checks of a config before the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run stands: everything beside tensors that a resumed run needs."""
+"""Progress of a run: the data, other than tensors, that a resumed run needs."""
 
 from __future__ import annotations
 

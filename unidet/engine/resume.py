@@ -1,4 +1,4 @@
-"""Deciding whether a saved run may go on under a config, and saying what has changed."""
+"""Checks whether a saved run can be resumed with a config, and lists what has changed."""
 
 from __future__ import annotations
 

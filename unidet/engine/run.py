@@ -1,4 +1,4 @@
-"""One call that trains: opens the run folder, builds or restores, runs, reports."""
+"""Training in one call: opens the run folder, builds or restores the run, trains, reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: metrics, TensorBoard events and a text log."""
+"""Logs of a run: metrics, TensorBoard events and a text log."""
 
 from __future__ import annotations
 

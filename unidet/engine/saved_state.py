@@ -1,4 +1,4 @@
-"""Finding and reading the state of a run, and what of a damaged one can be recovered."""
+"""Finds and reads the saved state of a run, and recovers what it can of a damaged one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config to the parts of a run: data sets, loaders, model, optimizer."""
+"""Builds the parts of a run from a config: data sets, loaders, model, optimizer."""
 
 from __future__ import annotations
 

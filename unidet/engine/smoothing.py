@@ -1,4 +1,4 @@
-"""The moving average that curves of losses are drawn with."""
+"""Moving average for the plots of loss curves."""
 
 from __future__ import annotations
 

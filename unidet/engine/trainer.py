@@ -1,4 +1,4 @@
-"""Training: the loop, and what happens at each of its turns."""
+"""The training loop, and what it does at each step and epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring a model in the middle of its training."""
+"""Evaluation of a model during training."""
 
 from __future__ import annotations
 

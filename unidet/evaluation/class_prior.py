@@ -1,4 +1,4 @@
-"""How often a first pass detected each class: what probability calibration divides by."""
+"""Class prior: detections of each class in a first pass. Probability calibration divides by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs next to each other: the options in which they differ and the best that each reached."""
+"""Comparison of runs: the options in which they differ, and the best result of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far detections lie from the objects they found, in pixels of the original images.
+"""Localisation error: distance of detections from objects, in pixels of the original images.
 
 Average precision tells whether boxes are found; this tells how well they sit. Two rules say which
 detection belongs to which object. Neither looks at classes or at crowds, and only detections of at

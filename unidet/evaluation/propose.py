@@ -1,4 +1,4 @@
-"""Boxes of a model for other models to classify."""
+"""Computes the proposals of a model, for other models to classify."""
 
 from __future__ import annotations
 

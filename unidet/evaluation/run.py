@@ -1,4 +1,4 @@
-"""Running a model over a data set and scoring what it finds."""
+"""Runs a model on a data set and scores its detections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what a run has logged."""
+"""Reads the log of a run."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class OnnxDetector:
 
     Args:
         source: the file, or its content.
-        providers: of onnxruntime, the most wanted first; the CPU by default.
+        providers: of onnxruntime, the preferred one first; the CPU by default.
         threads: of an operator; onnxruntime's choice by default.
         first_stage: for a model that classifies given boxes: a detector of one class.
 

@@ -1,4 +1,4 @@
-"""Training in a process of its own, which ends when the one that started it does.
+"""Training in a child process, which ends when its parent ends.
 
 A run leaves no memory behind for the next one, and a crash of one ends only that one.
 """

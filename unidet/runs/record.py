@@ -1,4 +1,4 @@
-"""The record of steps in a row: what each was done from, and what it wrote."""
+"""Record of finished steps: the inputs of each, and the files that it wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps in a row, some of which build on others: which have to run, and running them."""
+"""Steps that depend on each other: finds the steps that have to run, and runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text vectors that were computed once, kept in the user's cache folder."""
+"""Cache of text vectors in the user's cache folder."""
 
 from __future__ import annotations
 

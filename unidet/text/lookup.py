@@ -1,4 +1,4 @@
-"""Where the text vectors of a detector's class names come from: memory, a file, or CLIP."""
+"""Looks up the text vectors of class names: in memory, in a file, or computed by CLIP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def find_vectors(
     """Vectors of class names.
 
     Args:
-        names: in the order of the rows that are wanted.
+        names: in the order of the rows of the result.
         embeddings: ``(C, length)`` numbers in the order of the names; a table from name to vector;
             or a file, see :func:`vectors_of_file`.
         length: numbers of a vector.
@@ -115,7 +115,7 @@ def vectors_of_file(path: str | Path, names: Sequence[str], length: int) -> np.n
     Args:
         path: ``.npy``. Where ``unidet embed`` left its description beside it, rows are picked by
             name; else there has to be one row for each name, in their order.
-        names: that are wanted.
+        names: to look up.
         length: numbers of a vector.
 
     Returns:

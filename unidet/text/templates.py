@@ -1,4 +1,4 @@
-"""Sentences that class names are put into, as data; a file of one's own does as well."""
+"""Prompt templates: sentences with a place for a class name. A file of the user works too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of merges behind CLIP's tokenizer: where it may lie, and what it holds."""
+"""The file of merges of CLIP's tokenizer: where it is looked for, and its format."""
 
 from __future__ import annotations
 
