@@ -57,12 +57,54 @@ def page_text(module: str) -> str:
     return "\n".join(lines)
 
 
+#: A model of each family, whose arguments are listed.
+FAMILIES = (
+    "retinanet_r50_fpn",
+    "faster_rcnn_r50_fpn",
+    "detr_r50",
+    "unidetector_e2e_r50_c4",
+    "unidetector_stage2_r50_c4",
+    "unidetector_cln_r50_fpn",
+    "resnet50",
+    "clip_rn50",
+)
+
+
+def arguments_text() -> str:
+    """The page of all arguments of models, read from their declarations."""
+    public_names("unidet")  # makes sure that the package is found
+    from unidet.models import model_spec
+    from unidet.models.arguments import plain
+
+    lines = [
+        "# Arguments of models",
+        "",
+        "`model.arguments` in a config and the keywords of `create_model` take these. The kind "
+        "says who uses an argument: *visible* (names and shapes of the tensors show it), "
+        "*training*, *setting* (a user sets it at will) or *convention* (it changes the outputs of "
+        "trained weights).",
+        "",
+    ]
+    for name in FAMILIES:
+        spec = model_spec(name)
+        about, values = spec.constructor.config_class.about(), spec.defaults
+        lines += [f"## {name}", "", "| argument | default | meaning | kind |", "|---|---|---|---|"]
+        for key in spec.accepts:
+            one, value = about[key], str(plain(values[key]))
+            choices = f" ({', '.join(map(str, one.choices))})" if one.choices else ""
+            limits = f" ({one.limits})" if one.limits else choices
+            shown = f"`{value}`" if len(value) < 60 else "see the preset"
+            lines.append(f"| `{key}` | {shown} | {one.meaning}{limits} | {one.kind} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def write_reference() -> None:
     """Writes the pages that are new or have changed."""
     FOLDER.mkdir(exist_ok=True)
-    for module in MODULES:
-        path = FOLDER / page_name(module)
-        text = page_text(module)
+    pages = {page_name(module): page_text(module) for module in MODULES}
+    for name, text in {**pages, "arguments.md": arguments_text()}.items():
+        path = FOLDER / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 
