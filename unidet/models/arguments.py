@@ -7,8 +7,8 @@
         num_classes: int = argument(80, "number of labels", least=1, kind=VISIBLE)
         norm: str = argument("batch", "norm of the backbone", choices=("batch", "frozen"))
 
-Checks, presets, ``unidet train --keys MODEL``, the site's page of arguments, and the conventions that
-a converter compares are read from these declarations.
+Checks, presets, ``unidet train --keys MODEL``, the site's page of arguments, and the conventions
+that a converter compares are read from these declarations.
 """
 
 from __future__ import annotations
