@@ -275,6 +275,7 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
     """Stops where classes cannot be told apart, warns where names differ and order decides."""
     from unidet.errors import UserError
     from unidet.evaluation.run import finds_objects, label_categories
+    from unidet.models import ReadsText
 
     names = detector.class_names
     if finds_objects(names, dataset):
@@ -283,7 +284,7 @@ def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
     try:
         label_categories(names, dataset)
     except UserError as error:
-        if not hasattr(detector.model, "using_vocabulary"):
+        if not isinstance(detector.model, ReadsText):
             raise
         raise UserError(f"{error} --embeddings makes it find the classes of the data.") from None
     _warn_of_no_boxes(dataset)
