@@ -12,7 +12,7 @@ from .errors import CheckpointError, StateMismatchError, UnsafePickleError
 from .families import FAMILIES, Family, Mapped, backbone_state, detect_family, family_named
 from .report import TensorReport, TensorRow
 from .transfer import Transfer, digest, jt2pt, pt2jt
-from .trees import State, peel
+from .trees import State, find_state
 from .writers import container_for, write_jittor, write_safetensors, write_torch
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "digest",
     "family_named",
     "jt2pt",
-    "peel",
+    "find_state",
     "pt2jt",
     "read_container",
     "write_jittor",

@@ -12,7 +12,7 @@ import numpy as np
 
 from .containers import ContainerInfo, read_container
 from .errors import CheckpointError
-from .trees import peel, tensors
+from .trees import find_state, tensors
 from .writers import container_for, write_jittor, write_safetensors, write_torch
 
 _TORCH = ("torch_zip", "torch_legacy", "torchscript", "safetensors", "pickle", "npz")
@@ -72,7 +72,7 @@ def pt2jt(
         destination: .pkl (Jittor) or .safetensors (one flat state: wrappers are peeled off).
         overwrite: Whether ``destination`` may be replaced.
         rescue: See :func:`unidet.weights_convert.read_container`.
-        state: Take only this one of several states; see :func:`unidet.weights_convert.peel`.
+        state: Take only this one of several states; see :func:`unidet.weights_convert.find_state`.
 
     Raises:
         CheckpointError: a damaged or foreign source, or an unsuitable destination.
@@ -99,7 +99,7 @@ def jt2pt(
         destination: .pth, .pt, .bin (PyTorch's zip container) or .safetensors.
         overwrite: Whether ``destination`` may be replaced.
         rescue: See :func:`unidet.weights_convert.read_container`.
-        state: Take only this one of several states; see :func:`unidet.weights_convert.peel`.
+        state: Take only this one of several states; see :func:`unidet.weights_convert.find_state`.
 
     Raises:
         CheckpointError: a damaged or foreign source, or an unsuitable destination.
@@ -152,7 +152,7 @@ def _move(
 def _flat(
     tree: dict[str, Any], source: str, notes: list[str], wanted: str | None
 ) -> dict[str, np.ndarray]:
-    state = peel(tree, source=source, wanted=wanted)
+    state = find_state(tree, source=source, wanted=wanted)
     if state.wrapper:
         notes.append(f"peeled off: {'.'.join(state.wrapper)}")
     notes += state.notes

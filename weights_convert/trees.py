@@ -84,7 +84,7 @@ class _Found:
         return WRAPPERS.index(last) if last in WRAPPERS else len(WRAPPERS)
 
 
-def peel(
+def find_state(
     tree: Mapping[str, Any],
     *,
     source: str = "the checkpoint",
@@ -193,7 +193,7 @@ def _choose(
     Args:
         found: All of them.
         tree: The whole content.
-        grade: See :func:`peel`.
+        grade: See :func:`unwrap`.
         source: Name of the file, for messages.
     """
     plain = [one for one in found if not one.averaged] or found

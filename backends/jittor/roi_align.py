@@ -87,7 +87,7 @@ class _Plan:
         self.regions, self.options, self.dtype, self.cuda = regions, options, dtype, cuda
 
     def source(self, name: str, maps: int) -> dict[str, Any]:
-        """Source and data of the kernel for so many maps."""
+        """Source and data of the kernel for a number of maps."""
         options = self.options
         data = {
             "rows": options.size[0],

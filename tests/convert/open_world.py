@@ -62,14 +62,14 @@ def tower(clip: State) -> State:
     return {k.removeprefix(prefix): v for k, v in clip.items() if k.startswith(prefix)}
 
 
-def clip_archive(clip: State, *, facts: bool = True) -> State:
+def clip_archive(clip: State, *, derived: bool = True) -> State:
     """OpenAI's archive: float16 where theirs is, and the numbers beside the weights."""
     state = {
         key: array.astype(np.float16) if _HALF.fullmatch(key) else array
         for key, array in clip.items()
     }
     numbers = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
-    return {**state, **({k: np.array(v) for k, v in numbers.items()} if facts else {})}
+    return {**state, **({k: np.array(v) for k, v in numbers.items()} if derived else {})}
 
 
 def without_counters(state: State) -> State:

@@ -36,7 +36,7 @@ from unidet.weights_convert import (
     CheckpointError,
     StateMismatchError,
     detect_family,
-    peel,
+    find_state,
     read_container,
     write_torch,
 )
@@ -51,11 +51,11 @@ def test_one_becomes_the_other_and_comes_back(sample_data: Path) -> None:
     theirs = hollow(sample_data, "fb_detr_r50")
     hub = hollow(sample_data, "hf_detr_resnet50")
     arrays = FACEBOOK.to_native(theirs).arrays
-    parted, report = HUGGINGFACE.from_native(arrays)
-    assert report.ok and {k: v.shape for k, v in parted.items()} == {
+    split_qkv, report = HUGGINGFACE.from_native(arrays)
+    assert report.ok and {k: v.shape for k, v in split_qkv.items()} == {
         k: v.shape for k, v in hub.items()
     }
-    again = HUGGINGFACE.to_native(parted).arrays
+    again = HUGGINGFACE.to_native(split_qkv).arrays
     same(again, arrays)
     same(FACEBOOK.from_native(again)[0], theirs)
     joined = HUGGINGFACE.to_native(hub)
@@ -224,8 +224,8 @@ def test_dilation_is_in_the_config(dilation: dict[str, Any]) -> None:
 
 def test_dilation_is_in_the_args(tmp_path: Path) -> None:
     state = published("facebook_detr", native(DEEP))
-    for told, family in ((True, "facebook_detr_dc5"), (False, "facebook_detr")):
-        found = detect_family(state, extras={"args": {"dilation": told}})
+    for metadata, family in ((True, "facebook_detr_dc5"), (False, "facebook_detr")):
+        found = detect_family(state, extras={"args": {"dilation": metadata}})
         assert found.name == family
     write_torch(tmp_path / "a.pth", {"model": state, "args": {"dilation": True}})
     assert read_published(tmp_path / "a.pth").checkpoint.model["name"] == "detr_r50_dc5"
@@ -332,7 +332,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["convert", "inspect", str(one)]) == 0
     assert main(["convert", "export", str(one), str(back), "--to", "facebook_detr"]) == 0
     assert "the reader must be told: heads 4 (published: 8)" in capsys.readouterr().out
-    same(peel(read_container(back)[0]).arrays, published("facebook_detr", arrays))
+    same(find_state(read_container(back)[0]).arrays, published("facebook_detr", arrays))
 
 
 @pytest.mark.parametrize("family", ["facebook_detr", "huggingface_detr"])

@@ -17,7 +17,7 @@ from unidet.weights_convert import (
     detect_family,
     digest,
     family_named,
-    peel,
+    find_state,
     read_container,
     write_torch,
 )
@@ -97,7 +97,7 @@ FULL = [
 def test_real_files_lose_no_byte(tmp_path: Path, sample_data: Path, peer: str) -> None:
     state, meta, content = golden(sample_data, peer)
     save_as_torch_does(tmp_path / "a.pth", content)
-    read = peel(read_container(tmp_path / "a.pth")[0])
+    read = find_state(read_container(tmp_path / "a.pth")[0])
     assert read.wrapper == (
         (meta["container"]["key"],) if (meta.get("container") or {}).get("key") else ()
     )
@@ -244,7 +244,7 @@ def test_parallel_prefix_and_wrappers_are_peeled(sample_data: Path) -> None:
         "model": {f"module.{key}": value for key, value in state.items()},
         "optimizer": {"state": {0: {"momentum": np.zeros(3)}}},
     }
-    found = peel(tree)
+    found = find_state(tree)
     assert (found.wrapper, found.prefix) == (("model",), "module.")
     assert list(found.extras) == ["epoch", "optimizer"]
     assert list(found.arrays) == list(state)
@@ -277,7 +277,7 @@ def test_look_alikes_of_resnets_are_refused(sample_data: Path) -> None:
 
 
 def test_family_names() -> None:
-    assert family_named("mmdet_retinanet").dialect == "mmdet"
+    assert family_named("mmdet_retinanet").preset == "mmdet"
     with pytest.raises(CheckpointError, match="Did you mean 'mmdet_retinanet'"):
         family_named("mmdet_retinane")
 

@@ -25,7 +25,7 @@ from unidet.checkpoints.published import (
     read_published,
 )
 from unidet.errors import UserError
-from unidet.weights_convert import jt2pt, peel, pt2jt, read_container, write_torch
+from unidet.weights_convert import find_state, jt2pt, pt2jt, read_container, write_torch
 from unidet.weights_convert.families.labels import COCO, COCO_SLOTS
 
 
@@ -177,7 +177,7 @@ def test_exports_follow_the_models_conventions(tmp_path: Path, sample_data: Path
         export_checkpoint(source, tmp_path / "c.pth", family="torchvision_retinanet_v1")
     report = export_checkpoint(native, tmp_path / "c.pth", family="torchvision_retinanet_v1")
     assert report.notes == []
-    same(peel(read_container(tmp_path / "c.pth")[0]).arrays, state)
+    same(find_state(read_container(tmp_path / "c.pth")[0]).arrays, state)
     # A convention that a file of this family cannot carry is said aloud.
     loaded = load_checkpoint(native)
     loaded.model["arguments"]["norm_eps"] = 1e-5

@@ -35,11 +35,11 @@ from unidet.weights_convert import (
     CheckpointError,
     StateMismatchError,
     detect_family,
-    peel,
+    find_state,
     read_container,
     write_torch,
 )
-from unidet.weights_convert.families.clip import FACTS
+from unidet.weights_convert.families.clip import DERIVED
 from unidet.weights_convert.families.labels import COCO
 
 
@@ -134,7 +134,7 @@ def test_a_detector_without_vocabulary_gets_one_of_zeros(tmp_path: Path, sample_
     assert not found.checkpoint.arrays["head.text_embeddings"].any()
     assert found.checkpoint.class_names == COCO
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", family="unidetector_stage2")
-    same(peel(read_container(tmp_path / "c.pth")[0]).arrays, state)
+    same(find_state(read_container(tmp_path / "c.pth")[0]).arrays, state)
 
 
 @pytest.mark.parametrize("peer", ["unidetector_e2e", "unidetector_stage2"])
@@ -166,10 +166,13 @@ def test_regionclip_leaves_the_rest_of_its_pretraining(tmp_path: Path, sample_da
         key for key in visual if key.endswith("num_batches_tracked")
     }
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", family="regionclip")
-    same(peel(read_container(tmp_path / "c.pth")[0]).arrays, {k: content["model"][k] for k in kept})
+    same(
+        find_state(read_container(tmp_path / "c.pth")[0]).arrays,
+        {k: content["model"][k] for k in kept},
+    )
     # Into mmdetection's form, as UniDetector starts from it.
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "d.pth", family="regionclip_mmdet")
-    converted = peel(read_container(tmp_path / "d.pth")[0]).arrays
+    converted = find_state(read_container(tmp_path / "d.pth")[0]).arrays
     assert converted.keys() == regionclip_mmdet(visual)["state_dict"].keys()
     state = {**content["model"], "somewhere.else": np.zeros(1, np.float32)}
     with pytest.raises(StateMismatchError, match=r"1 unexpected: somewhere\.else"):
@@ -186,7 +189,7 @@ def test_regionclip_in_mmdetections_form(tmp_path: Path, sample_data: Path, coun
     assert not found.report.with_status("dropped")
     same(found.checkpoint.arrays, visual)
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", family="regionclip_mmdet")
-    same(peel(read_container(tmp_path / "c.pth")[0]).arrays, content["state_dict"])
+    same(find_state(read_container(tmp_path / "c.pth")[0]).arrays, content["state_dict"])
 
 
 def test_archives_of_openai_lose_nothing(tmp_path: Path, sample_data: Path) -> None:
@@ -196,7 +199,7 @@ def test_archives_of_openai_lose_nothing(tmp_path: Path, sample_data: Path) -> N
     write_torchscript(tmp_path / "RN50.pt", state)
     found = import_checkpoint(tmp_path / "RN50.pt", tmp_path / "b.safetensors")
     assert (found.container.kind, found.family) == ("torchscript", "openai_clip")
-    assert {row.source for row in found.report.with_status("dropped")} == set(FACTS)
+    assert {row.source for row in found.report.with_status("dropped")} == set(DERIVED)
     assert not found.report.with_status("reinitialised")
     assert found.checkpoint.model["arguments"]["embed_dim"] == 1024
     assert all(a.dtype in (np.float32, np.int64) for a in found.checkpoint.arrays.values())
@@ -205,13 +208,13 @@ def test_archives_of_openai_lose_nothing(tmp_path: Path, sample_data: Path) -> N
         assert np.array_equal(found.checkpoint.arrays[name], state[name].astype(np.float32))
     report = export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pt", family="openai_clip")
     assert report.ok
-    assert {r.target for r in report.with_status("reinitialised")} == set(FACTS)
-    same(peel(read_container(tmp_path / "c.pt")[0]).arrays, state)
+    assert {r.target for r in report.with_status("reinitialised")} == set(DERIVED)
+    same(find_state(read_container(tmp_path / "c.pt")[0]).arrays, state)
 
 
 @pytest.mark.parametrize("counters", [False, True])
 def test_plain_states_of_openai(sample_data: Path, counters: bool) -> None:
-    state = clip_archive(hollow(sample_data, "openai_clip_rn50"), facts=False)
+    state = clip_archive(hollow(sample_data, "openai_clip_rn50"), derived=False)
     state = state if counters else without_counters(state)
     family = detect_family(state)
     mapped = family.to_native(state)
@@ -333,7 +336,7 @@ def test_the_command_line(
     assert "1 missing: head.text_embeddings; 2 unexpected" in error and not back.exists()
     command = ["convert", "export", str(native), str(back), "--to", "unidetector_partitioned"]
     assert main(command) == 0
-    same(peel(read_container(back)[0]).arrays, state)
+    same(find_state(read_container(back)[0]).arrays, state)
 
 
 def test_hostile_archives_leave_nothing_behind(

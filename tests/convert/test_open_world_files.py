@@ -21,7 +21,7 @@ from tests.convert.open_world import (
 from unidet import load_weights
 from unidet.checkpoints.native import load_checkpoint
 from unidet.checkpoints.published import export_checkpoint, import_checkpoint, read_published
-from unidet.weights_convert import digest, peel, read_container
+from unidet.weights_convert import digest, find_state, read_container
 
 pytestmark = pytest.mark.slow
 #: Parameters of the whole CLIP and of its visual tower.
@@ -80,7 +80,7 @@ def _script(state: dict[str, np.ndarray], path: Path) -> None:
 @pytest.mark.parametrize("container", ["archive", "state"])
 def test_openais_clip(tmp_path: Path, sample_data: Path, container: str) -> None:
     pytest.importorskip("torch")
-    state = clip_archive(golden(sample_data, "openai_clip_rn50")[0], facts=container == "archive")
+    state = clip_archive(golden(sample_data, "openai_clip_rn50")[0], derived=container == "archive")
     source = tmp_path / "RN50.pt"
     (_script if container == "archive" else _save)(state, source)
     found = import_checkpoint(source, tmp_path / "b.safetensors")
@@ -88,7 +88,7 @@ def test_openais_clip(tmp_path: Path, sample_data: Path, container: str) -> None
     assert found.report.ok and found.family == "openai_clip"
     assert _parameters(_complete(tmp_path / "b.safetensors")) == _CLIP
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pt", family="openai_clip")
-    same(peel(read_container(tmp_path / "c.pt")[0]).arrays, state)
+    same(find_state(read_container(tmp_path / "c.pt")[0]).arrays, state)
     again = read_published(tmp_path / "c.pt")
     same(again.checkpoint.arrays, found.checkpoint.arrays)
 
@@ -114,7 +114,7 @@ def test_regionclip(tmp_path: Path, sample_data: Path, family: str, legacy: bool
     assert found.report.ok and found.family == family
     assert _parameters(_complete(tmp_path / "b.safetensors")) == _VISUAL
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", family=family)
-    same(peel(read_container(tmp_path / "c.pth")[0]).arrays, state)
+    same(find_state(read_container(tmp_path / "c.pth")[0]).arrays, state)
 
 
 @pytest.mark.parametrize("peer", DETECTORS)
@@ -134,7 +134,7 @@ def test_unidetector(tmp_path: Path, sample_data: Path, peer: str, legacy: bool)
     model = _complete(tmp_path / "b.safetensors")
     assert model.model_name == name
     export_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", family=family)
-    same(peel(read_container(tmp_path / "c.pth")[0]).arrays, state)
+    same(find_state(read_container(tmp_path / "c.pth")[0]).arrays, state)
     again = read_published(tmp_path / "c.pth")
     assert again.family == family and again.checkpoint.model == found.checkpoint.model
     # And into a model that is there already.

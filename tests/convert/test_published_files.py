@@ -13,7 +13,7 @@ import pytest
 from tests.convert.helpers import golden, golden_tensors, hollow, same, save_as_torch_does
 from unidet.checkpoints.native import load_checkpoint
 from unidet.checkpoints.published import export_checkpoint, import_checkpoint, read_published
-from unidet.weights_convert import FAMILIES, peel, read_container
+from unidet.weights_convert import FAMILIES, find_state, read_container
 from unidet.weights_convert.families.labels import COCO, COCO_SLOTS
 
 #: Golden folder: family, model, tensors in the file, names, how the file is asked for.
@@ -116,7 +116,7 @@ def test_published_files_make_whole_models(tmp_path: Path, sample_data: Path, pe
         with back.open("rb") as file:
             plain = pickle.load(file, encoding="latin1")
         assert {"model", "__author__"} <= plain.keys()
-    same(peel(read_container(back)[0]).arrays, state)
+    same(find_state(read_container(back)[0]).arrays, state)
     again = read_published(back)
     assert again.family == name, "an export says of itself what it is"
     same(again.checkpoint.arrays, native.arrays)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.convert.helpers import arrays, same
-from unidet.weights_convert import CheckpointError, UnsafePickleError, peel, read_container
+from unidet.weights_convert import CheckpointError, UnsafePickleError, find_state, read_container
 
 torch = pytest.importorskip("torch")
 
@@ -112,7 +112,7 @@ def test_whole_modules_are_rescued_only_on_request(
     with pytest.raises(UnsafePickleError, match="not on the allow-list"):
         read_container(tmp_path / "x.pt")
     content, _ = read_container(tmp_path / "x.pt", rescue=True)
-    state = peel(content)
+    state = find_state(content)
     same(state.arrays, {k: v.numpy() for k, v in net.state_dict().items()})
     assert state.prefix == ("module." if parallel else "")
 

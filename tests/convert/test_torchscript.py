@@ -10,7 +10,7 @@ import pytest
 
 from tests.convert.helpers import arrays, same
 from tests.convert.open_world import write_torchscript
-from unidet.weights_convert import CheckpointError, UnsafePickleError, peel, read_container
+from unidet.weights_convert import CheckpointError, UnsafePickleError, find_state, read_container
 
 STATE = {
     "visual.conv1.weight": arrays()["half"],
@@ -32,7 +32,7 @@ def test_modules_become_dotted_names(tmp_path: Path) -> None:
     write_torchscript(tmp_path / "RN50.pt", STATE)
     content, info = read_container(tmp_path / "RN50.pt")
     assert info.kind == "torchscript"
-    same(peel(content).arrays, STATE)
+    same(find_state(content).arrays, STATE)
 
 
 def _object(attributes: bytes, name: str = "__torch__.clip\nCLIP") -> bytes:
@@ -148,4 +148,6 @@ def test_archives_of_torch_itself(tmp_path: Path, how: str) -> None:
     torch.jit.save(made, str(tmp_path / "x.pt"))
     content, info = read_container(tmp_path / "x.pt")
     assert info.kind == "torchscript"
-    same(peel(content).arrays, {key: value.numpy() for key, value in net.state_dict().items()})
+    same(
+        find_state(content).arrays, {key: value.numpy() for key, value in net.state_dict().items()}
+    )

@@ -30,7 +30,7 @@ from unidet.weights_convert import (
     backbone_state,
     detect_family,
     digest,
-    peel,
+    find_state,
     read_container,
     write_torch,
 )
@@ -260,7 +260,7 @@ def test_own_models_of_other_classes_open_as_the_peers(
     report = export_checkpoint(native, out, family=family)
     assert report.ok and not any("must be told" in note for note in report.notes)
     content, _ = read_container(out)
-    state = peel(content).arrays
+    state = find_state(content).arrays
     rows = {key: array.shape[0] for key, array in state.items() if array.ndim}
     head = {
         "torchvision": ("roi_heads.box_predictor.cls_score.weight", 3, "bbox_pred", 12),
@@ -339,7 +339,7 @@ def test_the_command_line(
     assert "80, background last" in capsys.readouterr().out
     arguments = ["--to", "detectron2_faster_rcnn_c4"]
     assert main(["convert", "export", str(native), str(tmp_path / "b.pkl"), *arguments]) == 0
-    same(peel(read_container(tmp_path / "b.pkl")[0]).arrays, state)
+    same(find_state(read_container(tmp_path / "b.pkl")[0]).arrays, state)
     assert digest(state[key]) == digest(
         read_published(source).checkpoint.arrays["backbone.conv1.weight"]
     )

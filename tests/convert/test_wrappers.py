@@ -15,8 +15,8 @@ from tests.convert.helpers import same
 from unidet.checkpoints.inspection import inspect_checkpoint
 from unidet.weights_convert import (
     CheckpointError,
+    find_state,
     jt2pt,
-    peel,
     pt2jt,
     read_container,
     write_jittor,
@@ -133,7 +133,7 @@ def test_an_average_is_mentioned_and_can_be_taken(
 
 def test_parts_of_one_model_stay_together() -> None:
     parts = {"backbone": {"conv.weight": np.zeros(2)}, "head": {"weight": np.ones(1)}, "epoch": 3}
-    state = peel({**parts, "neck": {"out.weight": np.ones(3)}})
+    state = find_state({**parts, "neck": {"out.weight": np.ones(3)}})
     assert sorted(state.arrays) == ["backbone.conv.weight", "head.weight", "neck.out.weight"]
     assert state.extras == {"epoch": 3}
 

@@ -214,7 +214,7 @@ def _published_names(family: Family, mapped: Mapped, state: State) -> Sequence[s
     arguments = mapped.description.get("arguments", {})
     # Of several vocabularies the first is detected.
     count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
-    if mapped.dialect is None or not count:
+    if mapped.preset is None or not count:
         return ()
     slot = arguments.get("background_slot")
     return known_names(family.slots, count, state.extras, background_slot=slot)[0]

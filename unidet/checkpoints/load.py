@@ -29,7 +29,7 @@ from unidet.weights_convert.families import (
     require_clip,
     weights_in,
 )
-from unidet.weights_convert.families.clip import FACTS
+from unidet.weights_convert.families.clip import DERIVED
 
 #: State that other files lack and that a model can go without: it keeps or starts its own.
 _OPTIONAL = ("num_batches_tracked", "loss_divisor")
@@ -196,7 +196,7 @@ def _fit(
             report.add("kept", source, name, target[name].shape, target[name].dtype, _KEPT)
         elif name not in target:
             replaced = _NUMBER.sub("", name) in vocabularies
-            dropped = replaced or name in FACTS or name.endswith(_OPTIONAL)
+            dropped = replaced or name in DERIVED or name.endswith(_OPTIONAL)
             status = "dropped" if dropped else "unexpected"
             note = _KEPT if replaced else ""
             report.add(status, source, None, array.shape, array.dtype, note)

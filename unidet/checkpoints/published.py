@@ -30,7 +30,7 @@ from unidet.weights_convert import (
     container_for,
     detect_family,
     family_named,
-    peel,
+    find_state,
     read_container,
     write_jittor,
     write_safetensors,
@@ -46,7 +46,7 @@ from unidet.weights_convert.families import (
     written_config,
 )
 from unidet.weights_convert.families.labels import known_names
-from unidet.weights_convert.families.neighbour import WEIGHTS
+from unidet.weights_convert.families.sidecar import WEIGHTS
 
 #: Begin of the names of models that find nothing in a picture.
 _NO_DETECTORS = ("resnet", "clip_")
@@ -114,8 +114,8 @@ def read_published(
     }
     if mapped.halves:
         source["halves"] = list(mapped.halves)
-    if chosen.neighbour and chosen.neighbour.name in found.extras:
-        source["neighbour"] = found.extras[chosen.neighbour.name]
+    if chosen.sidecar and chosen.sidecar.name in found.extras:
+        source["neighbour"] = found.extras[chosen.sidecar.name]
     checkpoint = Checkpoint(mapped.arrays, model, names, preprocess, source)
     return Imported(checkpoint, chosen.name, info, mapped.report)
 
@@ -169,7 +169,7 @@ def export_checkpoint(
         RunFailedError: the disk refused the write.
     """
     chosen = family_named(family)
-    if chosen.neighbour and Path(destination).is_dir():
+    if chosen.sidecar and Path(destination).is_dir():
         destination = Path(destination) / WEIGHTS[0]
     kind = container_for(destination)
     checkpoint = read_native(source)
@@ -184,20 +184,20 @@ def export_checkpoint(
         halves=tuple(origin.get("halves", ())),
         source=str(source),
     )
-    told = chosen.neighbour.tells if chosen.neighbour else frozenset()
-    report.notes += _deviations(checkpoint.model, told)
-    if chosen.neighbour is None:
+    carried = chosen.sidecar.tells if chosen.sidecar else frozenset()
+    report.notes += _deviations(checkpoint.model, carried)
+    if chosen.sidecar is None:
         _write(chosen, checkpoint, kind, state, destination, overwrite)
         return report
     same = origin.get("form") == form
-    content, remarks = chosen.neighbour.write(
+    content, remarks = chosen.sidecar.write(
         checkpoint.model,
         checkpoint.class_names,
         form or "",
         origin.get("neighbour", {}) if same else {},
     )
     report.notes += remarks
-    beside = Path(destination).parent / chosen.neighbour.name
+    beside = Path(destination).parent / chosen.sidecar.name
     # It appears once the weights are whole.
     with atomic_path(beside, overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -239,7 +239,7 @@ def read_native(path: str | Path) -> Checkpoint:
             f"Invalid checkpoint {path}. Expected a checkpoint of unidet. Received "
             f"another {info.title}."
         )
-    arrays: dict[str, np.ndarray] = peel(tree, source=str(path)).arrays
+    arrays: dict[str, np.ndarray] = find_state(tree, source=str(path)).arrays
     return parse_checkpoint(arrays, metadata, source=path)
 
 
@@ -273,7 +273,7 @@ def _names(
     count = (arguments.get("vocabulary_sizes") or (arguments.get("num_classes", 0),))[0]
     if asked is not None and len(asked) != count:
         raise UserError(f"Invalid class names for {path}. Expected {count}. Received {len(asked)}.")
-    if asked is not None or mapped.dialect is None:
+    if asked is not None or mapped.preset is None:
         return tuple(asked or ()), ""
     if not count:
         from unidet.models import model_spec
@@ -348,8 +348,8 @@ def _check_conventions(family: Family, model: Mapping[str, Any], source: str) ->
     )
 
 
-def _deviations(model: Mapping[str, Any], told: frozenset[str]) -> list[str]:
-    """Remarks on conventions that an export cannot carry; ``told`` are those that it does."""
+def _deviations(model: Mapping[str, Any], carried: frozenset[str]) -> list[str]:
+    """Remarks on conventions that an export cannot carry; ``carried`` are those that it does."""
     from unidet.models import model_spec
 
     name = model["name"]
@@ -361,7 +361,7 @@ def _deviations(model: Mapping[str, Any], told: frozenset[str]) -> list[str]:
     changed = [
         f"{key} {own!r} (published: {theirs!r})"
         for key, own, theirs in differences(model.get("arguments", {}), published, about)
-        if key not in told
+        if key not in carried
     ]
     return [f"the reader must be told: {', '.join(changed)}"] if changed else []
 

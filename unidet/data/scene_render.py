@@ -65,7 +65,7 @@ def render_scene(
         index: of the scene, from 0.
         size: ``(h, w)`` in pixels, 64 or more.
         classes: which of ``SCENE_CLASSES`` occur.
-        max_objects: between 1 and so many objects are tried; those without room are left out.
+        max_objects: between 1 and this many objects are tried; those without room are left out.
         colours: of :data:`unidet.data.scene_colours.PALETTE`; with them a class is a colour and a
             shape, without them objects have any colour.
         without: class names that do not occur.

@@ -37,8 +37,8 @@ class StallWatch:
     """Watches one loader.
 
     Args:
-        warn_seconds: a line after so many seconds without a batch, then after twice and four times
-            as many, and so on; 0 says nothing.
+        warn_seconds: a line after this many seconds without a batch, then after twice and four
+            times as many, and so on; 0 says nothing.
         error_seconds: give up after this many seconds; 0 waits on.
 
     Attributes:

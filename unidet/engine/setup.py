@@ -289,7 +289,7 @@ def build_loader(
 ) -> Loader:
     """Batches for training (shuffled, augmented) or for evaluation (in order, all images).
 
-    Of a job of several ranks, each gets its part of each training batch, and every so many-th
+    Of a job of several ranks, each gets its part of each training batch, and every n-th
     batch for evaluation.
 
     Raises:

@@ -15,7 +15,7 @@ from unidet.errors import UserError
 from unidet.files.reading import read_bytes
 from unidet.files.shown import cut, printable, shown
 
-#: Compressed, an archive may hold this many times its own size, or so many bytes.
+#: Compressed, an archive may hold this many times its own size, or this many bytes.
 _GROWTH = 64
 _SMALL = 1 << 28
 _SIDE = 1 << 48

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # Matplotlib is imported where something is drawn
 
 #: Largest factor of the moving average.
 SMOOTHING = 0.9
-#: The average reaches back over one loss for each so many logged ones: in a short run it would
+#: The average reaches back over one loss for each 40 logged ones: in a short run it would
 #: otherwise lag behind over a good part of the curve.
 POINTS = 40
 #: A first loss above this is left out: it would flatten the rest of the curve.

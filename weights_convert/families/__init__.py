@@ -15,9 +15,9 @@ from .clip_start import detector_start
 from .family import Family, Form, Mapped
 from .known import FAMILIES
 from .mapping import CLIP_ADVICE, CLIP_STEM, backbone_state, refuse_clip, require_clip
-from .neighbour import weights_in
 from .networks import ModelNetwork
 from .rename import Table
+from .sidecar import weights_in
 from .states import SIGHTS, read_state
 from .styles import contradiction, with_style, written_config
 
@@ -79,7 +79,7 @@ def is_published_detector(state: Mapping[str, np.ndarray]) -> bool:
         state: Tensors by name.
     """
     shapes = {name: array.shape for name, array in state.items()}
-    return any(f.dialect is not None and f.matches(shapes) for f in FAMILIES.values())
+    return any(f.preset is not None and f.matches(shapes) for f in FAMILIES.values())
 
 
 def looks_like(state: Mapping[str, np.ndarray]) -> str:
@@ -117,13 +117,13 @@ def model_family(
     Args:
         name: What ``--from`` and ``--to`` call it.
         title: In words, for messages.
-        models: Pattern of the native models' names, without the ``dialect`` among the options.
+        models: Pattern of the native models' names, without the ``preset`` among the options.
         infer: Gives name and arguments of the model, from the shapes of a state under native
             names; :func:`infer_depth` reads the depth of a ResNet.
         table: Pairs of prefixes: in the file and in the native names. The first that fits counts.
         signature: Names that only files of this family have.
         stem: Name of the first convolution of its ResNet in the file.
-        options: Of :class:`Family`, such as ``dialect``, ``ignored``, ``wrapper``.
+        options: Of :class:`Family`, such as ``preset``, ``ignored``, ``wrapper``.
     """
     form = Form("", tuple(table), tuple(signature), stem)
     return Family(name, title, ModelNetwork(models, infer), (form,), **options)

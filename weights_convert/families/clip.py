@@ -46,10 +46,10 @@ STEM = "backbone.conv1.weight"
 _TOKENS = "token_embedding.weight"
 _TEXT_AND_PROJECTION = (_TOKENS, "text_projection", "visual.attnpool.positional_embedding")
 #: Names of numbers that OpenAI's archives keep beside the weights.
-FACTS = ("input_resolution", "context_length", "vocab_size")
+DERIVED = ("input_resolution", "context_length", "vocab_size")
 
 
-def clip_facts(shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+def clip_derived(shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     """The numbers that OpenAI's archives keep beside the weights.
 
     Args:
@@ -58,7 +58,7 @@ def clip_facts(shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     # One position of the pool is for the mean, and a cell is 32 pixels wide.
     side = round((shapes["visual.attnpool.positional_embedding"][0] - 1) ** 0.5)
     numbers = (32 * side, shapes["positional_embedding"][0], shapes[_TOKENS][0])
-    return {name: np.array(number, np.int64) for name, number in zip(FACTS, numbers)}
+    return {name: np.array(number, np.int64) for name, number in zip(DERIVED, numbers)}
 
 
 #: Depths of the visual towers.
@@ -131,7 +131,7 @@ FAMILIES = (
                 (*_TEXT_AND_PROJECTION, "vocab_size"),
                 "visual.conv1.weight",
                 stem_shape=CLIP_STEM,
-                facts=clip_facts,
+                derived=clip_derived,
             ),
             Form(
                 "state",
@@ -143,7 +143,7 @@ FAMILIES = (
             ),
         ),
         widens=True,
-        ignored=FACTS,
+        ignored=DERIVED,
     ),
     Family(
         "regionclip",

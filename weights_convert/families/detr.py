@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .detr_config import TOLD, written_config
-from .detr_settings import ARGS, CONFIG, DC5, facebook_told, huggingface_told
+from .detr_config import METADATA, written_config
+from .detr_settings import ARGS, CONFIG, DC5, facebook_metadata, huggingface_metadata
 from .detr_shapes import DETRShape, infer_detr, require_dilatable
 from .family import Family, Form
 from .labels import DETR_SLOTS
 from .native import native_shapes
-from .neighbour import Neighbour
 from .networks import Expected, Shapes
 from .rename import MOST_BLOCKS, STEM_AND_STAGES, Table
+from .sidecar import Sidecar
 from .styles import Style
 
 #: Most layers of an encoder or decoder that are looked for; published files have 6.
@@ -121,8 +121,8 @@ class DETRNetwork:
 
 def _dilated(extras: Mapping[str, Any]) -> bool | None:
     args = extras.get(ARGS)
-    told = args.get("dilation") if isinstance(args, Mapping) else None
-    return told if isinstance(told, bool) else None
+    metadata = args.get("dilation") if isinstance(args, Mapping) else None
+    return metadata if isinstance(metadata, bool) else None
 
 
 def _facebook(name: str, title: str, ending: str, **options: Any) -> Family:
@@ -143,12 +143,12 @@ def _facebook(name: str, title: str, ending: str, **options: Any) -> Family:
                 ),
             ),
         ),
-        dialect="",
+        preset="",
         frozen_norm=True,
         widens=True,
         wrapper="model",
         slots=DETR_SLOTS,
-        told=facebook_told,
+        metadata=facebook_metadata,
         **options,
     )
 
@@ -170,7 +170,7 @@ def _huggingface_form(name: str, table: Table, stem: str) -> Form:
         stem,
         # Table Transformer, Conditional DETR.
         ("model.encoder.layernorm.weight", "model.decoder.layers.0.sa_qcontent_proj.weight"),
-        parted=True,
+        split_qkv=True,
     )
 
 
@@ -190,13 +190,13 @@ _HUGGINGFACE = Family(
             ("_resnet", transformers_resnet, "embedder.embedder.convolution.weight"),
         )
     ),
-    dialect="",
+    preset="",
     frozen_norm=True,
     widens=True,
     ignored=(_COUNTS,),
     slots=DETR_SLOTS,
-    told=huggingface_told,
-    neighbour=Neighbour(CONFIG, written_config, TOLD),
+    metadata=huggingface_metadata,
+    sidecar=Sidecar(CONFIG, written_config, METADATA),
 )
 
 #: In the order in which they are tried.

@@ -21,7 +21,7 @@ _IMPLIED: dict[str, Any] = {
     "ciou_gate": False,
 }
 #: Arguments that the written config tells.
-TOLD = frozenset(name for _, names, _ in HUGGINGFACE for name in names)
+METADATA = frozenset(name for _, names, _ in HUGGINGFACE for name in names)
 
 
 def written_config(

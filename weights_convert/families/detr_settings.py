@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .detr_shapes import DETRShape, infer_detr, require_dilatable
-from .networks import Expected, Told
+from .networks import Expected, Metadata
 
 #: Keys of the settings in ``State.extras``.
 ARGS, CONFIG = "args", "config.json"
@@ -74,7 +74,7 @@ HUGGINGFACE_FIXED = {
 }
 
 
-def facebook_told(extras: Mapping[str, Any], expected: Expected, source: str) -> Told:
+def facebook_metadata(extras: Mapping[str, Any], expected: Expected, source: str) -> Metadata:
     """What the ``args`` of a training checkpoint say.
 
     Args:
@@ -87,7 +87,7 @@ def facebook_told(extras: Mapping[str, Any], expected: Expected, source: str) ->
     """
     args = extras.get(ARGS)
     if not isinstance(args, Mapping):
-        return Told(remarks=(_NO_HEADS,))
+        return Metadata(remarks=(_NO_HEADS,))
     reader = _Reader(args, infer_detr(expected.shapes), f"args of {source}")
     reader.require(_FACEBOOK_FIXED)
     reader.depth(args.get("backbone"))
@@ -96,10 +96,10 @@ def facebook_told(extras: Mapping[str, Any], expected: Expected, source: str) ->
     if rate is not None and _is_number(rate):
         arguments["frozen_stages"] = 1 if rate > 0 else 4
     remarks = ("arguments are those of its training (args)",)
-    return Told(arguments, remarks if "heads" in arguments else (*remarks, _NO_HEADS))
+    return Metadata(arguments, remarks if "heads" in arguments else (*remarks, _NO_HEADS))
 
 
-def huggingface_told(extras: Mapping[str, Any], expected: Expected, source: str) -> Told:
+def huggingface_metadata(extras: Mapping[str, Any], expected: Expected, source: str) -> Metadata:
     """What config.json says; see :func:`facebook_told`.
 
     Raises:
@@ -107,7 +107,7 @@ def huggingface_told(extras: Mapping[str, Any], expected: Expected, source: str)
     """
     config = extras.get(CONFIG)
     if not isinstance(config, Mapping):
-        return Told(
+        return Metadata(
             remarks=(f"there is no {CONFIG} beside the file: taken for {_HEADS} heads, no DC5",)
         )
     net = infer_detr(expected.shapes)
@@ -130,10 +130,10 @@ def huggingface_told(extras: Mapping[str, Any], expected: Expected, source: str)
             remarks.append(f"{key} {config[key]} of {CONFIG} is not reproduced in training")
     dilated = reader.flag("dilation") or _dilated(backbone) or _dilated(config)
     if not dilated:
-        return Told(arguments, tuple(remarks))
+        return Metadata(arguments, tuple(remarks))
     require_dilatable(net.depth)
     name = expected.name.replace(f"_r{net.depth}", f"_r{net.depth}{DC5}")
-    return Told(arguments, tuple(remarks), name)
+    return Metadata(arguments, tuple(remarks), name)
 
 
 def class_names(config: Mapping[str, Any], where: str = CONFIG) -> tuple[str, ...] | None:

@@ -13,10 +13,10 @@ from ..errors import CheckpointError, StateMismatchError
 from ..report import TensorReport
 from .architecture import COUNTER, Shape, is_counter
 from .mapping import Arrays, place_all, take_all
-from .neighbour import Neighbour
-from .networks import Expected, Network, Told
-from .projections import join, name_wholes, part, parted_shapes
+from .networks import Expected, Metadata, Network
+from .projections import join, name_wholes, part, split_shapes
 from .rename import Table, rename, reverse
+from .sidecar import Sidecar
 from .styles import Style
 from .suspicions import suspicions
 
@@ -40,9 +40,9 @@ class Form:
         arguments: Conventions of the model that go with this form.
         remark: What an import must say.
         stem_shape: Shape of the first convolution.
-        facts: Tensors of the file that follow from native shapes: an import leaves them out, an
+        derived: Tensors of the file that follow from native shapes: an import leaves them out, an
             export writes them.
-        parted: Query, key and value projections of attention are three tensors, ours one.
+        split_qkv: Query, key and value projections of attention are three tensors, ours one.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Form:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
     stem_shape: Shape = _STEM
-    facts: Callable[[Mapping[str, Shape]], dict[str, np.ndarray]] | None = None
-    parted: bool = False
+    derived: Callable[[Mapping[str, Shape]], dict[str, np.ndarray]] | None = None
+    split_qkv: bool = False
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether a file with these tensors has this form."""
@@ -73,7 +73,7 @@ class Mapped:
     Attributes:
         arrays: Tensors under native names.
         description: ``name`` of the model and ``arguments`` that differ from what it stands for.
-        dialect: Conventions of the peer, or None for a classifier.
+        preset: Conventions of the peer, or None for a classifier.
         form: Name of the form that the file had.
         report: What became of every tensor.
         reinitialised: Native names that the file lacks and that got their initial value.
@@ -82,7 +82,7 @@ class Mapped:
 
     arrays: dict[str, np.ndarray]
     description: dict[str, Any]
-    dialect: str | None
+    preset: str | None
     form: str
     report: TensorReport
     reinitialised: tuple[str, ...] = field(default=())
@@ -98,7 +98,7 @@ class Family:
         title: In words.
         network: What is demanded of its tensors.
         forms: Ways of naming its tensors; export takes the first unless told otherwise.
-        dialect: Ending of the native model's name: the peer's conventions, "" where the name says
+        preset: Ending of the native model's name: the peer's conventions, "" where the name says
             them already; None for a network that is no detector.
         frozen_norm: Batch norm is frozen in the published file, which has no step counts. A file
             that has them was trained with plain batch norm and its eps of 1e-5.
@@ -113,16 +113,16 @@ class Family:
         backbone: mmdetection's name for the feature extractor.
         constants: What an export writes beside the wrapped state.
         slots: Names of the labels where these are COCO's category ids, a slot for each.
-        told: Reads what the file says beside its tensors (its extras, what the tensors show, the
-            file's name).
-        neighbour: File that lies beside the weights.
+        metadata: Reads what the file says beside its tensors (its extras, what the tensors show,
+            the file's name).
+        sidecar: File that lies beside the weights.
     """
 
     name: str
     title: str
     network: Network
     forms: tuple[Form, ...]
-    dialect: str | None = None
+    preset: str | None = None
     frozen_norm: bool = False
     counts_unused: bool = False
     norm_remark: str = ""
@@ -134,8 +134,8 @@ class Family:
     backbone: str = "ResNet"
     constants: Mapping[str, Any] = field(default_factory=dict)
     slots: tuple[str, ...] = ()
-    told: Callable[[Mapping[str, Any], Expected, str], Told] | None = None
-    neighbour: Neighbour | None = None
+    metadata: Callable[[Mapping[str, Any], Expected, str], Metadata] | None = None
+    sidecar: Sidecar | None = None
 
     def form_of(self, shapes: Mapping[str, Shape]) -> Form | None:
         """The form that a file's names and shapes show, or None."""
@@ -151,9 +151,9 @@ class Family:
 
     def form_for(self, model: str) -> Form | None:
         """The first form that a native model of this name can be written in, or None."""
-        dialect = f"_{self.dialect}" if self.dialect else ""
+        preset = f"_{self.preset}" if self.preset else ""
         for form in self.forms:
-            if re.fullmatch(self._network(form).models + dialect, model):
+            if re.fullmatch(self._network(form).models + preset, model):
                 return form
         return None
 
@@ -190,13 +190,13 @@ class Family:
         )
         counters = not self.counts_unused and (counted or not self.frozen_norm)
         expected = self._network(form).expect(shapes, counters=counters)
-        told = self.told(extras or {}, expected, source) if self.told else Told()
-        description = self._description(expected, form, counters, told)
+        metadata = self.metadata(extras or {}, expected, source) if self.metadata else Metadata()
+        description = self._description(expected, form, counters, metadata)
         report = TensorReport(f"{self.title}, {description['name']}")
-        wanted = parted_shapes(expected.shapes) if form.parted else expected.shapes
+        wanted = split_shapes(expected.shapes) if form.split_qkv else expected.shapes
         arrays, filled = take_all(state, named, wanted, report, self._ignores, expected.may_lack)
         _name_missing(report, reverse(form.table))
-        if form.parted:
+        if form.split_qkv:
             arrays = join(arrays, expected.shapes, report)
         halves = _widen(arrays) if self.widens else ()
         for name, value in expected.own.items():
@@ -205,14 +205,14 @@ class Family:
             report.add("reinitialised", None, name, value.shape, value.dtype, note)
         if self.counts_unused and not counted:
             filled = tuple(_counters(expected.shapes))
-        report.notes += told.remarks
+        report.notes += metadata.remarks
         report.notes += self._remarks(form, counters, any(map(is_counter, filled)) and counters)
         if halves:
             report.notes.append(f"{len(halves)} float16 tensors were widened to float32 (exact)")
         report.notes += suspicions(arrays, self, form)
         if strict:
             report.require(source, hint=_PARTIAL)
-        return Mapped(arrays, description, self.dialect, form.name, report, filled, halves)
+        return Mapped(arrays, description, self.preset, form.name, report, filled, halves)
 
     def from_native(
         self,
@@ -252,10 +252,10 @@ class Family:
         if kept:
             report.notes.append(f"{len(kept)} tensors stay float32: float16 cannot hold them")
         wanted = expected.shapes
-        if chosen.parted:
+        if chosen.split_qkv:
             arrays, wanted = part(arrays, expected.shapes)
         state = place_all(arrays, table, wanted, report, without)
-        if chosen.parted:
+        if chosen.split_qkv:
             name_wholes(report)
         if self.counts_unused and not counters:
             for name in _counters(expected.shapes):
@@ -265,7 +265,7 @@ class Family:
                     report.add("reinitialised", None, new, (), "int64", "not counted here")
         if strict:
             report.require(source)
-        for name, value in (chosen.facts(shapes) if chosen.facts and report.ok else {}).items():
+        for name, value in (chosen.derived(shapes) if chosen.derived and report.ok else {}).items():
             state[name] = value
             note = "follows from the shapes"
             report.add("reinitialised", None, name, value.shape, value.dtype, note)
@@ -275,13 +275,13 @@ class Family:
         return form.network or self.network
 
     def _description(
-        self, expected: Expected, form: Form, counters: bool, told: Told
+        self, expected: Expected, form: Form, counters: bool, metadata: Metadata
     ) -> dict[str, Any]:
-        arguments = {**expected.arguments, **form.arguments, **told.arguments}
+        arguments = {**expected.arguments, **form.arguments, **metadata.arguments}
         if self.frozen_norm and counters:
             arguments.update(norm="batch", norm_eps=1e-5)
-        name = told.name or expected.name
-        name = f"{name}_{self.dialect}" if self.dialect else name
+        name = metadata.name or expected.name
+        name = f"{name}_{self.preset}" if self.preset else name
         return {"name": name, "arguments": arguments}
 
     def _remarks(self, form: Form, counters: bool, filled: bool) -> list[str]:

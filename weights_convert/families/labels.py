@@ -67,9 +67,9 @@ def known_names(
 def _stored(extras: Mapping[str, Any]) -> list[tuple[str, ...]]:
     found = []
     config = extras.get(CONFIG)
-    told = class_names(config) if isinstance(config, Mapping) else None
-    if told is not None and not all(map(_PLACEHOLDER.fullmatch, told)):
-        found.append(told)
+    metadata = class_names(config) if isinstance(config, Mapping) else None
+    if metadata is not None and not all(map(_PLACEHOLDER.fullmatch, metadata)):
+        found.append(metadata)
     meta = extras.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     inner = meta.get("dataset_meta")

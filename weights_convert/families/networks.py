@@ -22,7 +22,7 @@ class Expected:
 
     Attributes:
         shapes: Native names and shapes.
-        name: Of the native model, without the dialect.
+        name: Of the native model, without the preset.
         arguments: Those that differ from what the name stands for.
         own: Tensors that only the native model has, and their values in the beginning.
         may_lack: Tensors that a file need not have, and what stands for them.
@@ -36,13 +36,13 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Told:
+class Metadata:
     """What a file says beside its tensors.
 
     Attributes:
         arguments: Of the native model.
         remarks: What an import must say.
-        name: Of the native model, without the dialect, where it is another than the tensors show.
+        name: Of the native model, without the preset, where it is another than the tensors show.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Network(Protocol):
 
     @property
     def models(self) -> str:
-        """Pattern of the native models' names, without the dialect."""
+        """Pattern of the native models' names, without the preset."""
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
         """What a state like ``shapes`` should hold."""
@@ -66,8 +66,8 @@ class ModelNetwork:
     """The network of any model: names and shapes are read off the model itself.
 
     Attributes:
-        models: Pattern of the native models' names, without the dialect.
-        infer: Gives the name of the model, without the dialect, and those arguments that the
+        models: Pattern of the native models' names, without the preset.
+        infer: Gives the name of the model, without the preset, and those arguments that the
             shapes of a state (under native names) show.
         fixed: Arguments that the family demands, which the file does not show.
     """
@@ -89,7 +89,7 @@ class Classifier:
 
     @property
     def models(self) -> str:
-        """Pattern of the native models' names, without the dialect."""
+        """Pattern of the native models' names, without the preset."""
         return r"resnet\d+"
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
@@ -116,7 +116,7 @@ class RetinaNetNetwork:
 
     @property
     def models(self) -> str:
-        """Pattern of the native models' names, without the dialect."""
+        """Pattern of the native models' names, without the preset."""
         return r"retinanet_r\d+_fpn"
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:
@@ -163,7 +163,7 @@ class FasterRCNNNetwork:
 
     @property
     def models(self) -> str:
-        """Pattern of the native models' names, without the dialect."""
+        """Pattern of the native models' names, without the preset."""
         return rf"faster_rcnn_r\d+_{self.style}"
 
     def expect(self, shapes: Shapes, *, counters: bool) -> Expected:

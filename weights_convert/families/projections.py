@@ -1,4 +1,4 @@
-"""Attention's query, key and value projections: three matrices in one, or parted."""
+"""Attention's query, key and value projections: three matrices in one, or split."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PARTS = ("q_proj", "k_proj", "v_proj")
 _JOINED = "in_proj_"
 
 
-def parted_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+def split_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """The same names and shapes with every joined projection as three."""
-    parted: dict[str, Shape] = {}
+    pieces: dict[str, Shape] = {}
     for name, shape in shapes.items():
         parts = _parts(name)
         rows = (shape[0] // len(_PARTS), *shape[1:]) if parts else shape
-        parted.update(dict.fromkeys(parts or (name,), rows))
-    return parted
+        pieces.update(dict.fromkeys(parts or (name,), rows))
+    return pieces
 
 
 def join(
@@ -65,15 +65,15 @@ def part(
     Returns:
         Both with parts in the place of every projection that is there and has its shape.
     """
-    parted: dict[str, np.ndarray] = {}
+    pieces: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         parts = _parts(name) if array.shape == shapes.get(name) else ()
-        parted.update(zip(parts, np.split(array, len(parts))) if parts else {name: array}.items())
+        pieces.update(zip(parts, np.split(array, len(parts))) if parts else {name: array}.items())
     wanted: dict[str, Shape] = {}
     for name, shape in shapes.items():
-        one = parted_shapes({name: shape})
-        wanted.update(one if one.keys() <= parted.keys() else {name: shape})
-    return parted, wanted
+        one = split_shapes({name: shape})
+        wanted.update(one if one.keys() <= pieces.keys() else {name: shape})
+    return pieces, wanted
 
 
 def name_wholes(report: TensorReport) -> None:

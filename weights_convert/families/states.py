@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..containers import ContainerInfo, read_container
-from ..trees import State, peel
+from ..trees import State, find_state
 from .known import FAMILIES
-from .neighbour import weights_in
+from .sidecar import weights_in
 
 #: Begin of the titles of our own models among the kinds known by sight.
 _OWN = "unidet's own"
@@ -49,7 +49,7 @@ def read_state(
         path: The file, or the folder of a model of Hugging Face.
         rescue: See :func:`unidet.weights_convert.read_container`.
         state: Which state to take where the file holds several; see
-            :func:`unidet.weights_convert.peel`.
+            :func:`unidet.weights_convert.find_state`.
         target: Names of the tensors of the model that they are for.
 
     Returns:
@@ -68,13 +68,13 @@ def read_state(
             return 2
         return _grade(arrays)
 
-    found = peel(tree, source=str(file), wanted=state, grade=None if own else grade)
+    found = find_state(tree, source=str(file), wanted=state, grade=None if own else grade)
     info.notes += found.notes
-    add_neighbour(found, file)
+    add_sidecar(found, file)
     return found, info
 
 
-def add_neighbour(state: State, weights: Path) -> None:
+def add_sidecar(state: State, weights: Path) -> None:
     """Puts what lies beside a file of weights into ``state.extras``, where its family wants that.
 
     Args:
@@ -86,16 +86,16 @@ def add_neighbour(state: State, weights: Path) -> None:
     """
     shapes = {name: array.shape for name, array in state.arrays.items()}
     for family in FAMILIES.values():
-        if family.neighbour is not None and family.matches(shapes):
-            content = family.neighbour.read(weights)
+        if family.sidecar is not None and family.matches(shapes):
+            content = family.sidecar.read(weights)
             if content is not None:
-                state.extras[family.neighbour.name] = content
+                state.extras[family.sidecar.name] = content
 
 
 def _grade(arrays: Mapping[str, Any]) -> int:
     shapes = {name: array.shape for name, array in arrays.items()}
     known = [family for family in FAMILIES.values() if family.matches(shapes)]
-    if any(family.dialect is not None for family in known):
+    if any(family.preset is not None for family in known):
         return 2
     own = any(
         title.startswith(_OWN) and all(name in arrays for name in names) for title, names in SIGHTS

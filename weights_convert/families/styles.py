@@ -19,13 +19,13 @@ class Style:
     """How a file tells that it is of a variant of its family.
 
     Attributes:
-        told: Whether what lies beside the weights says so; None where it does not tell.
+        metadata: Whether what lies beside the weights says so; None where it does not tell.
         unknown: Remark then; ``{name}`` is the variant's.
         yes: Remark where it says so.
         no: Remark where it says that it is not.
     """
 
-    told: Callable[[Mapping[str, Any]], bool | None]
+    metadata: Callable[[Mapping[str, Any]], bool | None]
     unknown: str
     yes: str
     no: str
@@ -65,7 +65,7 @@ CAFFE = Style(
 
 def written_config(family: Family) -> str:
     """What export writes as that config, so that the style is known again."""
-    style = "caffe" if family.dialect == "mmdet_caffe" else "pytorch"
+    style = "caffe" if family.preset == "mmdet_caffe" else "pytorch"
     return f"model = dict(backbone=dict(type='{family.backbone}', style='{style}'))\n"
 
 
@@ -82,10 +82,10 @@ def with_style(
     for other in families.values():
         if other.variant_of != family.name or other.style is None:
             continue
-        told = other.style.told(extras)
-        if told is None:
+        metadata = other.style.metadata(extras)
+        if metadata is None:
             return family, other.style.unknown.format(name=other.name)
-        return (other, other.style.yes) if told else (family, other.style.no)
+        return (other, other.style.yes) if metadata else (family, other.style.no)
     return family, ""
 
 
@@ -93,9 +93,9 @@ def contradiction(family: Family, families: Mapping[str, Family], extras: Mappin
     """A remark where a family that was asked for is not the one that the file itself names."""
     base = families[family.variant_of] if family.variant_of else family
     styles = [other.style for other in families.values() if other.variant_of == base.name]
-    if not any(style is not None and style.told(extras) is not None for style in styles):
+    if not any(style is not None and style.metadata(extras) is not None for style in styles):
         return ""
-    told, remark = with_style(base, families, extras)
-    if told.name == family.name:
+    metadata, remark = with_style(base, families, extras)
+    if metadata.name == family.name:
         return ""
-    return f"suspicious: {family.name} was asked for, but {remark}: {told.name}"
+    return f"suspicious: {family.name} was asked for, but {remark}: {metadata.name}"

@@ -26,7 +26,7 @@ def suspicions(arrays: Mapping[str, np.ndarray], family: Family, form: Form) -> 
         family: Whose conventions are assumed.
         form: Of the file.
     """
-    if family.dialect is None:
+    if family.preset is None:
         return []
     found = [_stem(arrays.get("backbone.conv1.weight"), family)]
     first = getattr(form.network or family.network, "background_first", None)
@@ -41,9 +41,9 @@ def _stem(kernel: np.ndarray | None, family: Family) -> str:
     if kernel is None or kernel.shape[-1] != 7 or not np.any(kernel):
         return ""
     size = float(np.sqrt(np.mean(np.square(kernel, dtype=np.float64))))
-    if family.dialect in UNDIVIDED and size > _STRONG:
+    if family.preset in UNDIVIDED and size > _STRONG:
         other = "inputs divided by a standard deviation (pytorch style)"
-    elif family.dialect not in UNDIVIDED and size < _WEAK:
+    elif family.preset not in UNDIVIDED and size < _WEAK:
         other = "inputs of 0 to 255 without a divisor (caffe style, BGR)"
     else:
         return ""

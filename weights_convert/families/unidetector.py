@@ -130,7 +130,7 @@ _NUMBERED = "roi_head.bbox_head.zs_weights_0"
 def _detector(
     name: str, title: str, network: CLIPDetectorNetwork, forms: tuple[Form, ...]
 ) -> Family:
-    return Family(name, title, network, forms, dialect="", wrapper="state_dict", backbone=_BACKBONE)
+    return Family(name, title, network, forms, preset="", wrapper="state_dict", backbone=_BACKBONE)
 
 
 def _form(
@@ -181,7 +181,7 @@ FAMILIES = (
                 STEM,
             ),
         ),
-        dialect="",
+        preset="",
         wrapper="state_dict",
     ),
 )

@@ -30,6 +30,6 @@ FAMILIES = (
                 ("classificationModel.output.weight", "regressionModel.output.weight"),
             ),
         ),
-        dialect="yhenon",
+        preset="yhenon",
     ),
 )

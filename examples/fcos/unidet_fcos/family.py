@@ -39,7 +39,7 @@ FAMILY = model_family(
     table=TABLE,
     signature=("bbox_head.conv_centerness.weight", "bbox_head.scales.0.scale"),
     stem="backbone.conv1.weight",
-    dialect="mmdet",
+    preset="mmdet",
     counts_unused=True,
     wrapper="state_dict",
 )

@@ -20,7 +20,7 @@ def regression_loss(
 
     Args:
         deltas: tensor ``(P, 4)``, one row for each of ``goal.anchors``.
-        goal: what they shall be.
+        goal: their targets.
         kind: ``"l1"`` or ``"smooth_l1"`` (both on deltas), or a name in
             ``unidet.losses.BOX_LOSSES`` (on boxes).
         beta: of smooth L1.

@@ -17,7 +17,7 @@ def weighted_box_loss(
 
     Args:
         deltas: tensor whose last axis is flattened into rows of four.
-        goal: which rows, and what they shall be.
+        goal: which rows, and their targets.
         kind, beta, coder: see :func:`unidet.models.boxes.regression.regression_loss`.
     """
     chosen = ops.take(ops.reshape(deltas, (-1, 4)), goal.index, axis=0)

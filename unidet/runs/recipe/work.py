@@ -33,7 +33,7 @@ class Work:
         root: the work dir.
         backend: "torch" or "jittor".
         device: "cpu" or "cuda".
-        progress: makes a context for so many images that takes in how many are done.
+        progress: makes a context for a number of images, which is told how many are done.
     """
 
     def __init__(

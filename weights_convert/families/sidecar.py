@@ -23,7 +23,7 @@ Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Sidecar:
     """A JSON file that belongs to a family's weights.
 
     Attributes:
