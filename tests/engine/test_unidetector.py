@@ -229,7 +229,7 @@ def seen_batches(chosen: Config, work: Path, backend: str) -> tuple[list[Batch],
                 goals.append(draw(outputs, targets)["roi"])
                 return draw(outputs, targets)
 
-            object.__setattr__(self.model, "goals", record)
+            object.__setattr__(self.model, "training_targets", record)
         original(self, own)
 
     with pytest.MonkeyPatch.context() as patch:
