@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 for name in wanted
             ],
         )
+
+
+@pytest.fixture(autouse=True)
+def _environment_is_left_alone() -> Iterator[None]:
+    """Fails a test that leaves a variable of ours changed: later tests' processes would see it."""
+
+    def ours() -> dict[str, str]:
+        return {name: text for name, text in os.environ.items() if name.startswith("UNIDET_")}
+
+    before = ours()
+    yield
+    after = ours()
+    if after != before:
+        for name in before.keys() | after.keys():
+            os.environ.pop(name, None)
+        os.environ.update(before)
+        pytest.fail(f"left changed: {sorted(dict(before.items() ^ after.items()))}")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +120,4 @@ def test_a_plugin_that_cannot_be_imported_is_one_line(
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["doctor", "--json", "--plugin", "my_plugin"]) in (0, 1)
     assert sys.modules["my_plugin"].LOADED
+    assert "UNIDET_PLUGINS" not in os.environ

@@ -25,7 +25,7 @@ from unidet.errors import (
     suggestion,
 )
 from unidet.files.shown import cut, printable
-from unidet.plugins import load_plugins
+from unidet.plugins import ENVIRONMENT_VARIABLE, load_plugins
 
 #: Sub-commands in the order in which help lists them, with their modules.
 COMMANDS = {
@@ -186,9 +186,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 a run that failed, 2 bad input, 130 interrupted. Any other
         error is a defect and keeps its traceback.
     """
-    if arguments is not None:
+    if arguments is None:
+        return end_process(_run(sys.argv[1:]))
+    # Called from Python: what --plugin names is for this command and the processes it starts.
+    before = os.environ.get(ENVIRONMENT_VARIABLE)
+    try:
         return _run(list(arguments))
-    return end_process(_run(sys.argv[1:]))
+    finally:
+        if before is None:
+            os.environ.pop(ENVIRONMENT_VARIABLE, None)
+        else:
+            os.environ[ENVIRONMENT_VARIABLE] = before
 
 
 def end_process(status: int) -> int:
