@@ -367,7 +367,7 @@ def test_half_precision_comes_back(tmp_path: Path) -> None:
     }
     mapped = HUGGINGFACE.to_native(state)
     assert all(array.dtype == np.float32 for array in mapped.arrays.values())
-    same(HUGGINGFACE.from_native(mapped.arrays, halves=mapped.halves)[0], state)
+    same(HUGGINGFACE.from_native(mapped.arrays, float16_names=mapped.float16_names)[0], state)
     assert set(mapped.halves) == set(arrays)
     with pytest.raises(StateMismatchError, match="another model's"):
         HUGGINGFACE.to_native({**state, "model.encoder.layernorm.weight": np.zeros(16)})

@@ -221,7 +221,10 @@ def test_plain_states_of_openai(sample_data: Path, counters: bool) -> None:
     assert (family.name, mapped.form) == ("openai_clip", "state")
     assert len(mapped.reinitialised) == (0 if counters else 55)
     back, _ = family.from_native(
-        mapped.arrays, form="state", without=mapped.reinitialised, halves=mapped.halves
+        mapped.arrays,
+        form="state",
+        without=mapped.reinitialised,
+        float16_names=mapped.float16_names,
     )
     same(back, state)
 
@@ -232,7 +235,7 @@ def test_what_a_half_cannot_hold_stays_single(sample_data: Path) -> None:
     mapped = family.to_native(state)
     changed = {**mapped.arrays, "visual.conv1.weight": np.full((32, 3, 3, 3), 0.1, np.float32)}
     changed["visual.conv2.weight"] = np.full((32, 32, 3, 3), 1e6, np.float32)
-    back, report = family.from_native(changed, halves=mapped.halves)
+    back, report = family.from_native(changed, float16_names=mapped.float16_names)
     assert back["visual.conv1.weight"] is changed["visual.conv1.weight"]
     assert back["visual.conv2.weight"].dtype == np.float32
     assert back["visual.conv3.weight"].dtype == np.float16

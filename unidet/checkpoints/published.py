@@ -112,8 +112,8 @@ def read_published(
         "form": mapped.form,
         "reinitialised": list(mapped.reinitialised),
     }
-    if mapped.halves:
-        source["halves"] = list(mapped.halves)
+    if mapped.float16_names:
+        source["halves"] = list(mapped.float16_names)
     if chosen.sidecar and chosen.sidecar.name in found.extras:
         source["neighbour"] = found.extras[chosen.sidecar.name]
     checkpoint = Checkpoint(mapped.arrays, model, names, preprocess, source)
@@ -181,7 +181,7 @@ def export_checkpoint(
         checkpoint.arrays,
         form=form,
         without=tuple(origin.get("reinitialised", ())),
-        halves=tuple(origin.get("halves", ())),
+        float16_names=tuple(origin.get("halves", ())),
         source=str(source),
     )
     carried = chosen.sidecar.tells if chosen.sidecar else frozenset()

@@ -14,11 +14,11 @@ from ..report import TensorReport
 from .architecture import COUNTER, Shape, is_counter
 from .mapping import Arrays, place_all, take_all
 from .networks import Expected, Metadata, Network
+from .plausibility import implausible_values
 from .projections import join, name_wholes, part, split_shapes
 from .rename import Table, rename, reverse
 from .sidecar import Sidecar
 from .styles import Style
-from .suspicions import suspicions
 
 _STEM = (64, 3, 7, 7)
 #: detectron2 takes a pickle for one of its own when it names an author.
@@ -77,7 +77,7 @@ class Mapped:
         form: Name of the form that the file had.
         report: What became of every tensor.
         reinitialised: Native names that the file lacks and that got their initial value.
-        halves: Native names of float16 tensors that were widened to float32.
+        float16_names: Native names of float16 tensors that were widened to float32.
     """
 
     arrays: dict[str, np.ndarray]
@@ -86,7 +86,7 @@ class Mapped:
     form: str
     report: TensorReport
     reinitialised: tuple[str, ...] = field(default=())
-    halves: tuple[str, ...] = field(default=())
+    float16_names: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Family:
         _name_missing(report, reverse(form.table))
         if form.split_qkv:
             arrays = join(arrays, expected.shapes, report)
-        halves = _widen(arrays) if self.widens else ()
+        float16_names = _widen(arrays) if self.widens else ()
         for name, value in expected.own.items():
             arrays[name] = value
             note = "not in the published file"
@@ -207,12 +207,14 @@ class Family:
             filled = tuple(_counters(expected.shapes))
         report.notes += metadata.remarks
         report.notes += self._remarks(form, counters, any(map(is_counter, filled)) and counters)
-        if halves:
-            report.notes.append(f"{len(halves)} float16 tensors were widened to float32 (exact)")
-        report.notes += suspicions(arrays, self, form)
+        if float16_names:
+            report.notes.append(
+                f"{len(float16_names)} float16 tensors were widened to float32 (exact)"
+            )
+        report.notes += implausible_values(arrays, self, form)
         if strict:
             report.require(source, hint=_PARTIAL)
-        return Mapped(arrays, description, self.preset, form.name, report, filled, halves)
+        return Mapped(arrays, description, self.preset, form.name, report, filled, float16_names)
 
     def from_native(
         self,
@@ -220,7 +222,7 @@ class Family:
         *,
         form: str | None = None,
         without: tuple[str, ...] = (),
-        halves: tuple[str, ...] = (),
+        float16_names: tuple[str, ...] = (),
         strict: bool = True,
         source: str = "the model",
     ) -> tuple[dict[str, np.ndarray], TensorReport]:
@@ -230,7 +232,7 @@ class Family:
             arrays: Tensors under native names.
             form: Name of the wanted form; the first by default.
             without: Native names to leave out where they hold 0 (the origin did not have them).
-            halves: Native names to write in float16 where that is exact.
+            float16_names: Native names to write in float16 where that is exact.
             strict: Refuse missing, unexpected and misshapen tensors.
             source: Name of the file, for messages.
 
@@ -248,7 +250,7 @@ class Family:
             note = "not in the published file"
             report.add("dropped", name, None, arrays[name].shape, arrays[name].dtype, note)
         arrays = {name: value for name, value in arrays.items() if name not in expected.own}
-        kept = [name for name in halves if name in arrays and not _narrow(arrays, name)]
+        kept = [name for name in float16_names if name in arrays and not _narrow(arrays, name)]
         if kept:
             report.notes.append(f"{len(kept)} tensors stay float32: float16 cannot hold them")
         wanted = expected.shapes
@@ -340,10 +342,10 @@ def _name_missing(report: TensorReport, table: Table) -> None:
 
 def _widen(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
     """Makes float32 of float16, in place; returns the names."""
-    halves = tuple(name for name, array in arrays.items() if array.dtype == np.float16)
-    for name in halves:
+    float16_names = tuple(name for name, array in arrays.items() if array.dtype == np.float16)
+    for name in float16_names:
         arrays[name] = arrays[name].astype(np.float32)
-    return halves
+    return float16_names
 
 
 def _narrow(arrays: dict[str, np.ndarray], name: str) -> bool:

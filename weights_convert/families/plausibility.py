@@ -1,4 +1,4 @@
-"""Signs that weights were made for other conventions than their names say: remarks, no verdicts."""
+"""Values that look made for other conventions than the file's names say: remarks, not errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _WEAK, _STRONG = 0.008, 0.06
 #: By how much another row's bias must exceed the background's.
 _MARGIN = 0.5
-#: Dialects whose inputs are not divided by a standard deviation.
+#: Presets whose inputs are not divided by a standard deviation.
 UNDIVIDED = ("mmdet_caffe", "detectron2")
 
 
-def suspicions(arrays: Mapping[str, np.ndarray], family: Family, form: Form) -> list[str]:
+def implausible_values(arrays: Mapping[str, np.ndarray], family: Family, form: Form) -> list[str]:
     """Remarks on a state in native names.
 
     Args:
