@@ -368,7 +368,7 @@ def test_half_precision_comes_back(tmp_path: Path) -> None:
     mapped = HUGGINGFACE.to_native(state)
     assert all(array.dtype == np.float32 for array in mapped.arrays.values())
     same(HUGGINGFACE.from_native(mapped.arrays, float16_names=mapped.float16_names)[0], state)
-    assert set(mapped.halves) == set(arrays)
+    assert set(mapped.float16_names) == set(arrays)
     with pytest.raises(StateMismatchError, match="another model's"):
         HUGGINGFACE.to_native({**state, "model.encoder.layernorm.weight": np.zeros(16)})
     with pytest.raises(CheckpointError, match="another DETR of Hugging Face"):
